@@ -1,0 +1,140 @@
+package idempotent
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/vmihailenco/msgpack/v5"
+)
+
+// A Codec turns results into bytes and back. Every caller but the one that ran fn gets a value
+// that went through Encode and Decode, so what a codec does not carry (unexported fields, for
+// most) is lost on replay; idemtest.CodecRoundTrip tests that.
+//
+// A Codec is called by many goroutines at once. Encode must not keep v, Decode must not keep
+// data. Changing the codec, or T, in a way that makes records unreadable does not make an
+// operation run again: Run returns ErrCorruptRecord until the record expires or is forgotten.
+type Codec[T any] interface {
+	Encode(v T) ([]byte, error)
+	Decode(data []byte) (T, error)
+}
+
+// A codecID in the record keeps one codec from reading what another one wrote and making
+// something plausible of it. Codecs from outside share codecCustom.
+type codecID byte
+
+const (
+	codecCustom codecID = iota
+	codecMsgpack
+	codecJSON
+	codecRaw
+)
+
+func (id codecID) String() string {
+	switch id {
+	case codecCustom:
+		return "custom"
+	case codecMsgpack:
+		return "msgpack"
+	case codecJSON:
+		return "JSON"
+	case codecRaw:
+		return "raw"
+	}
+	return fmt.Sprintf("unknown (%d)", byte(id))
+}
+
+func codecOf(c any) codecID {
+	if known, ok := c.(interface{ codecID() codecID }); ok {
+		return known.codecID()
+	}
+	return codecCustom
+}
+
+// Msgpack is the default codec: MessagePack as github.com/vmihailenco/msgpack/v5 writes it, with
+// its struct tags. Numbers inside an interface value come back as int64, uint64 or float64.
+func Msgpack[T any]() Codec[T] { return msgpackCodec[T]{} }
+
+type msgpackCodec[T any] struct{}
+
+func (msgpackCodec[T]) codecID() codecID { return codecMsgpack }
+
+func (msgpackCodec[T]) Encode(v T) ([]byte, error) { return msgpack.Marshal(&v) }
+
+func (msgpackCodec[T]) Decode(data []byte) (T, error) {
+	var v T
+	in := bytes.NewReader(data)
+	dec := msgpack.NewDecoder(in)
+	dec.UseLooseInterfaceDecoding(true)
+	if err := dec.Decode(&v); err != nil {
+		return v, err
+	}
+	if in.Len() > 0 {
+		return v, errTrailingData
+	}
+	return v, nil
+}
+
+var errTrailingData = errors.New("data after the value")
+
+// JSON is the codec of encoding/json. It is larger and slower than msgpack, and can be read by
+// people and other languages.
+func JSON[T any]() Codec[T] { return jsonCodec[T]{} }
+
+type jsonCodec[T any] struct{}
+
+func (jsonCodec[T]) codecID() codecID { return codecJSON }
+
+func (jsonCodec[T]) Encode(v T) ([]byte, error) { return json.Marshal(v) }
+
+func (jsonCodec[T]) Decode(data []byte) (T, error) {
+	var v T
+	err := json.Unmarshal(data, &v)
+	return v, err
+}
+
+// Raw stores bytes as they are. A nil slice comes back empty.
+func Raw[T ~[]byte | ~string]() Codec[T] { return rawCodec[T]{} }
+
+type rawCodec[T ~[]byte | ~string] struct{}
+
+func (rawCodec[T]) codecID() codecID { return codecRaw }
+
+func (rawCodec[T]) Encode(v T) ([]byte, error) { return []byte(v), nil }
+
+func (rawCodec[T]) Decode(data []byte) (T, error) { return T(append([]byte{}, data...)), nil }
+
+// encodeValue and decodeValue keep a codec that panics from taking the process, or an
+// execution's outcome, with it. Their texts hold no part of the value.
+
+func encodeValue[T any](c Codec[T], v T) (data []byte, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			data, err = nil, &causeError{text: fmt.Sprintf("codec %v panicked encoding a %T", codecOf(c), v), cause: panicCause(p)}
+		}
+	}()
+	data, err = c.Encode(v)
+	if err != nil {
+		return nil, &causeError{text: fmt.Sprintf("codec %v cannot encode a %T", codecOf(c), v), cause: err}
+	}
+	return data, nil
+}
+
+func decodeValue[T any](c Codec[T], rec *record) (v T, err error) {
+	if id := codecOf(c); id != rec.codec {
+		return v, fmt.Errorf("%w: it was written with the %v codec, this executor has %v", ErrCorruptRecord, rec.codec, id)
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			err = &causeError{text: fmt.Sprintf("%v: codec %v panicked decoding a %T", ErrCorruptRecord, codecOf(c), v), sentinel: ErrCorruptRecord, cause: panicCause(p)}
+		}
+	}()
+	v, err = c.Decode(rec.payload)
+	if err != nil {
+		var zero T
+		return zero, &causeError{text: fmt.Sprintf("%v: codec %v cannot decode it as a %T", ErrCorruptRecord, codecOf(c), v), sentinel: ErrCorruptRecord, cause: err}
+	}
+	return v, nil
+}

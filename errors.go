@@ -1,0 +1,211 @@
+package idempotent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Errors of this package, to be matched with errors.Is. Those that say "fn did not run" are safe
+// to retry; the others are not without thought.
+var (
+	// ErrInProgress: somebody else runs this key, and the wait for it is over or was not wanted
+	// (WithWaitTimeout, WithNoWait), or Run was called for a key inside its own fn. fn did not
+	// run. errors.As finds an *InProgressError with a time to retry after.
+	ErrInProgress = errors.New("idempotent: operation in progress")
+
+	// ErrKeyReused: the key belongs to an operation with another fingerprint. fn did not run.
+	ErrKeyReused = errors.New("idempotent: key reused with another fingerprint")
+
+	// ErrInterrupted: an execution ended without an outcome and the policy is Refuse. fn did not
+	// run, and does not until Forget or Resolve, or until the record expires.
+	ErrInterrupted = errors.New("idempotent: execution was interrupted, its effect is unknown")
+
+	// ErrLeaseLost: this call ran fn, but lost its lease before it had an outcome, and somebody
+	// else may have run it too. Nothing of this execution was recorded; the value beside the
+	// error is what fn returned, and an error of fn is matched too. It is also the cause of
+	// fn's context (context.Cause) once the lease is lost.
+	ErrLeaseLost = errors.New("idempotent: lease lost")
+
+	// ErrNotRecorded: fn ran, but its outcome could not be stored. The value beside the error is
+	// what fn returned, and an error of fn is matched too. The key follows WithInterrupted.
+	ErrNotRecorded = errors.New("idempotent: outcome not recorded")
+
+	// ErrUnavailable: Redis could not be asked, so fn did not run. The cause is wrapped.
+	ErrUnavailable = errors.New("idempotent: Redis unavailable")
+
+	// ErrCorruptRecord: what is stored under the key cannot be read: bytes that this library did
+	// not write, a newer version's record, or a result that does not decode into T. fn did not
+	// run, and does not until Forget, or until the record expires.
+	ErrCorruptRecord = errors.New("idempotent: record cannot be read")
+
+	// ErrAlreadyRecorded: Resolve found an outcome, which it does not overwrite.
+	ErrAlreadyRecorded = errors.New("idempotent: an outcome is recorded already")
+
+	// ErrInvalidKey: the key is empty or longer than MaxKeySize. fn did not run.
+	ErrInvalidKey = errors.New("idempotent: invalid key")
+
+	// ErrInvalidOption: an argument or option is not allowed; the text names it, its value and
+	// what is allowed. fn did not run.
+	ErrInvalidOption = errors.New("idempotent: invalid option")
+
+	// ErrClosed: the executor was closed. fn did not run.
+	ErrClosed = errors.New("idempotent: executor closed")
+
+	// ErrReplayed matches every error that comes from a record instead of from this call's fn.
+	ErrReplayed = errors.New("idempotent: replayed error")
+)
+
+// InProgressError is the ErrInProgress that Run returns.
+type InProgressError struct {
+	// RetryAfter is what was left of the owner's lease: how long until its death would be
+	// noticed at the latest. A living owner renews its lease and may take longer. Zero when
+	// unknown.
+	RetryAfter time.Duration
+}
+
+func (e *InProgressError) Error() string {
+	return fmt.Sprintf("%v; retry after %v", ErrInProgress, e.RetryAfter)
+}
+
+// Is makes errors.Is(err, ErrInProgress) true.
+func (e *InProgressError) Is(target error) bool { return target == ErrInProgress }
+
+// PanicError stands for a panic of fn. ShouldIgnoreError gets it, and so does every caller that
+// did not run fn itself; the one that did gets the panic.
+type PanicError struct {
+	// Value is what fn panicked with; for those who did not run fn, its text.
+	Value any
+	// Stack is the stack of fn, cut after 4 KiB for those who did not run fn.
+	Stack []byte
+}
+
+// Error does not hold the stack.
+func (e *PanicError) Error() string { return fmt.Sprintf("idempotent: fn panicked: %v", e.Value) }
+
+// Unwrap returns Value when it is an error.
+func (e *PanicError) Unwrap() error {
+	err, _ := e.Value.(error)
+	return err
+}
+
+// HookError reports that a hook panicked. What was recorded is not affected: the value returned
+// beside it is the one the hook was given, and an error the hook was given is matched too.
+type HookError struct {
+	// Hook is the field of Hooks, or "ShouldIgnoreError".
+	Hook string
+	// Value is what the hook panicked with.
+	Value any
+	// Err is the error the hook was given, nil for hooks that get a value.
+	Err error
+}
+
+func (e *HookError) Error() string {
+	if e.Err != nil {
+		return fmt.Sprintf("idempotent: %s panicked: %v; it was given: %v", e.Hook, e.Value, e.Err)
+	}
+	return fmt.Sprintf("idempotent: %s panicked: %v", e.Hook, e.Value)
+}
+
+// Unwrap returns the error the hook was given, and Value when that is an error.
+func (e *HookError) Unwrap() []error {
+	var errs []error
+	if e.Err != nil {
+		errs = append(errs, e.Err)
+	}
+	if err, ok := e.Value.(error); ok {
+		errs = append(errs, err)
+	}
+	return errs
+}
+
+// Retryable marks err as worth another try, for IsRetryable. The text and what errors.Is and
+// errors.As find stay the same. Retryable(nil) is nil.
+func Retryable(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &retryableError{err}
+}
+
+// IsRetryable reports whether err, or an error it wraps, was marked with Retryable or has a
+// method Retryable() bool that says so. It is the usual argument of WithShouldIgnoreError. A
+// timeout is not retryable by itself: whether it did something is not known.
+func IsRetryable(err error) bool {
+	r, ok := errors.AsType[interface {
+		error
+		Retryable() bool
+	}](err)
+	return ok && r.Retryable()
+}
+
+type retryableError struct{ err error }
+
+func (e *retryableError) Error() string   { return e.err.Error() }
+func (e *retryableError) Unwrap() error   { return e.err }
+func (e *retryableError) Retryable() bool { return true }
+
+// causeError has a text of our own, free of payloads, over a cause that may quote one.
+type causeError struct {
+	text     string
+	sentinel error // may be nil
+	cause    error
+}
+
+func (e *causeError) Error() string { return e.text }
+
+func (e *causeError) Unwrap() []error {
+	if e.sentinel == nil {
+		return []error{e.cause}
+	}
+	return []error{e.sentinel, e.cause}
+}
+
+// redisError wraps what Redis or the client said under sentinel. Redis quotes the arguments of a
+// command it does not know, and these may hold a payload.
+func redisError(sentinel, cause error) error {
+	return &causeError{text: fmt.Sprintf("%v: %s", sentinel, redisText(cause)), sentinel: sentinel, cause: cause}
+}
+
+func redisText(err error) string {
+	text, _, _ := strings.Cut(err.Error(), ", with args beginning with")
+	return text
+}
+
+func errorsIsAny(err error, targets ...error) bool {
+	for _, target := range targets {
+		if errors.Is(err, target) {
+			return true
+		}
+	}
+	return false
+}
+
+// panicCause turns a recovered value into an error.
+func panicCause(v any) error {
+	if err, ok := v.(error); ok {
+		return err
+	}
+	return fmt.Errorf("panic: %v", v)
+}
+
+// errorText is err.Error(), also for an error whose method panics, as that of a nil pointer may.
+func errorText(err error) (text string) {
+	defer func() {
+		if recover() != nil {
+			text = fmt.Sprintf("error of type %T, whose Error method panics", err)
+		}
+	}()
+	return err.Error()
+}
+
+// contextError says why ctx ended: its error, and its cause where that is another one.
+func contextError(ctx context.Context) error {
+	err, cause := ctx.Err(), context.Cause(ctx)
+	if errors.Is(cause, err) {
+		return cause
+	}
+	return &causeError{text: fmt.Sprintf("%v: %v", err, cause), sentinel: err, cause: cause}
+}

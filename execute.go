@@ -1,0 +1,254 @@
+package idempotent
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"runtime/debug"
+	"time"
+)
+
+// An action runs fn, keeps its value for the shell, and says how it ended.
+type action func(ctx context.Context) ending
+
+// An ending is how fn ended.
+type ending struct {
+	payload   []byte // the encoded value
+	err       error
+	encodeErr error // fn succeeded, its value cannot be encoded
+	panicked  *PanicError
+	exited    bool // runtime.Goexit
+}
+
+func (e *ending) cause() error {
+	if e.panicked != nil {
+		return e.panicked
+	}
+	return e.err
+}
+
+// A performance is one execution of fn under a lease, from the claim to the last word in Redis.
+type performance struct {
+	*core
+	op    *operation
+	lead  *leading
+	lease *lease
+	act   action
+
+	ctx   context.Context // the caller's
+	fnCtx context.Context // fn's
+	end   context.CancelCauseFunc
+	inner *execution
+}
+
+// execute runs fn as the owner of the operation, and records what comes of it.
+func (c *core) execute(ctx context.Context, op *operation, lead *leading, l *lease, act action) result {
+	p := &performance{core: c, op: op, lead: lead, lease: l, act: act, ctx: ctx}
+	p.inner = &execution{info: RunInfo{Namespace: c.namespace, Key: op.key, Attempt: int(l.attempt)}, core: c}
+	p.inner.outer, _ = ctx.Value(executionKey{}).(*execution)
+	base := ctx
+	if op.cfg.detached {
+		base = context.WithoutCancel(ctx)
+	}
+	p.fnCtx, p.end = context.WithCancelCause(context.WithValue(base, executionKey{}, p.inner))
+	l.key = op.key
+	c.renewer.keep(l, p.end)
+	lead.call.Publish(standing{phase: phaseRunning, fingerprint: op.fingerprint, leaseEnd: l.renewed.Add(l.duration)})
+	c.observe(ctx, Event{Kind: EventClaimed, Key: op.key, Attempt: int(l.attempt)})
+	if op.cfg.detached {
+		return p.performDetached()
+	}
+	return p.perform()
+}
+
+// perform runs fn in this goroutine. A panic goes on, after it was recorded, from the very stack
+// it came from; so does Goexit.
+func (p *performance) perform() (res result) {
+	began := time.Now()
+	returned := false
+	defer func() {
+		if returned {
+			return
+		}
+		value := recover()
+		if value == nil {
+			p.conclude(&ending{exited: true}, began)
+			return
+		}
+		res = p.conclude(&ending{panicked: &PanicError{Value: value, Stack: debug.Stack()}}, began)
+		if !p.op.cfg.detached {
+			panic(value)
+		}
+	}()
+	end := p.act(p.fnCtx)
+	returned = true
+	return p.conclude(&end, began)
+}
+
+// performDetached runs fn in a goroutine of its own, which the caller may leave behind.
+func (p *performance) performDetached() result {
+	done := make(chan result, 1)
+	p.active.Go(func() {
+		res := result{exited: true} // unless perform returns
+		defer func() { done <- res }()
+		res = p.perform()
+	})
+	select {
+	case res := <-done:
+		if res.panicked != nil {
+			panic(res.panicked.Value)
+		}
+		if res.exited {
+			runtime.Goexit()
+		}
+		return res
+	case <-p.ctx.Done():
+		return failure(contextError(p.ctx))
+	}
+}
+
+// conclude settles the operation after fn ended: in Redis, for the followers, for the caller.
+func (p *performance) conclude(end *ending, began time.Time) result {
+	defer p.lead.vacate() // unless it was settled
+	p.inner.over.Store(true)
+	stopped := p.fnCtx.Err() != nil
+	cause := context.Cause(p.fnCtx)
+	p.end(context.Canceled)
+	defer p.renewer.drop(p.lease) // renewed for as long as the commit takes
+	p.observe(p.ctx, Event{Kind: EventExecuted, Key: p.op.key, Attempt: int(p.lease.attempt), Duration: time.Since(began), Err: end.cause()})
+	if end.panicked != nil && p.op.cfg.detached {
+		p.logger.Error("idempotent: detached fn panicked", "key", p.op.key, "namespace", p.namespace, "stack", string(end.panicked.Stack))
+	}
+
+	res := result{ran: true, fnErr: end.err, attempt: p.lease.attempt, panicked: end.panicked, settlement: settlement{source: Executed}}
+	switch {
+	case end.exited:
+		p.release(0, []byte{messageFree}, errExited)
+	case end.encodeErr != nil:
+		res.err = &causeError{text: ErrNotRecorded.Error() + ": " + end.encodeErr.Error(), sentinel: ErrNotRecorded, cause: end.encodeErr}
+		p.abandon(res.err)
+	case end.err != nil && stopped && cutShort(end.err, cause):
+		if errors.Is(cause, ErrLeaseLost) {
+			res.err = ErrLeaseLost
+		}
+		p.abandon(end.err)
+	default:
+		p.settle(end, &res)
+	}
+	return res
+}
+
+var errExited = errors.New("fn exited its goroutine")
+
+// cutShort reports whether fn failed because its context had ended.
+func cutShort(err, cause error) bool {
+	return errorsIsAny(err, context.Canceled, context.DeadlineExceeded, cause)
+}
+
+// settle records the outcome, or releases the operation if its error is one to ignore.
+func (p *performance) settle(end *ending, res *result) {
+	rec := &record{
+		kind:        kindDone,
+		token:       p.op.token,
+		attempt:     p.lease.attempt,
+		at:          time.Now(),
+		fingerprint: p.op.fingerprint,
+		outcome:     outcomeValue,
+		codec:       p.codec,
+		payload:     end.payload,
+	}
+	ignore := false
+	if err := end.cause(); err != nil {
+		rec.outcome, rec.codec, rec.payload = outcomeError, codecMsgpack, p.errors.encode(err)
+		if end.panicked != nil {
+			rec.outcome = outcomePanic
+		}
+		ignore, res.hookErr = ignored(p.op.cfg, err)
+	}
+	raw := rec.encode()
+	rec.payload = payloadIn(raw, len(rec.payload)) // a copy: the value is the caller's now
+	switch {
+	case !ignore:
+		p.commit(rec, raw, res)
+	case p.op.cfg.ignored == ShareWithWaiters:
+		p.release(0, append([]byte{messageShared}, raw...), end.cause())
+		p.lead.settle(settlement{rec: rec, source: Executed})
+	default:
+		p.release(0, []byte{messageFree}, end.cause())
+	}
+}
+
+// ignored asks ShouldIgnoreError. If that panics, the error is recorded.
+func ignored(cfg *runConfig, err error) (ignore bool, panicked *HookError) {
+	if cfg.shouldIgnore == nil {
+		return false, nil
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			ignore, panicked = false, &HookError{Hook: "ShouldIgnoreError", Value: p}
+		}
+	}()
+	return cfg.shouldIgnore(err), nil
+}
+
+// errRefused: the record is somebody else's.
+var errRefused = errors.New("somebody else has taken over")
+
+// commit stores the outcome. It goes on trying when the caller's context has ended, for a
+// bounded time.
+func (p *performance) commit(rec *record, raw []byte, res *result) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(p.ctx), p.patience())
+	defer cancel()
+	event := Event{Key: p.op.key, Attempt: int(rec.attempt), Size: len(raw)}
+	began := time.Now()
+	refused := false
+	err := retry(ctx, func() error {
+		stored, err := p.store.commit(ctx, p.op.name, p.op.token, raw, p.op.cfg.recordTTL(rec.outcome))
+		refused = err == nil && !stored
+		return err
+	}, func(err error) {
+		p.logger.Warn("idempotent: commit failed, trying again", "key", p.op.key, "namespace", p.namespace, "error", redisText(err))
+		retried := event
+		retried.Kind, retried.Err = EventCommitRetried, err
+		p.observe(p.ctx, retried)
+	})
+	event.Duration = time.Since(began)
+	switch {
+	case refused:
+		event.Kind, event.Err = EventCommitFailed, errRefused
+		res.err = &causeError{text: ErrLeaseLost.Error() + ": " + errRefused.Error(), sentinel: ErrLeaseLost, cause: errRefused}
+	case err != nil:
+		event.Kind, event.Err = EventCommitFailed, err
+		res.err = redisError(ErrNotRecorded, err)
+		p.lead.settle(settlement{rec: rec, source: Executed, err: res.err})
+	default:
+		event.Kind = EventRecorded
+		res.at = rec.at
+		p.lead.settle(settlement{rec: rec, stored: true, source: Executed})
+	}
+	if event.Kind == EventCommitFailed {
+		p.logger.Error("idempotent: outcome not recorded", "key", p.op.key, "namespace", p.namespace, "error", redisText(event.Err))
+	}
+	p.observe(p.ctx, event)
+}
+
+// abandon ends the lease at once and keeps the attempt number: what fn did is not known, so the
+// next one is told, or refused.
+func (p *performance) abandon(why error) {
+	p.release(p.lease.retention, []byte{messageRead}, why)
+}
+
+// release gives the operation up. When Redis does not answer, that goes on in the background;
+// the lease bounds the harm.
+func (p *performance) release(keep time.Duration, message []byte, why error) {
+	ctx := context.WithoutCancel(p.ctx)
+	try := func(ctx context.Context) error {
+		return p.store.release(ctx, p.op.name, p.op.token, keep, message)
+	}
+	if try(ctx) != nil {
+		p.background(ctx, func(ctx context.Context) {
+			_ = retry(ctx, func() error { return try(ctx) }, nil)
+		})
+	}
+	p.observe(p.ctx, Event{Kind: EventReleased, Key: p.op.key, Attempt: int(p.lease.attempt), Err: why})
+}

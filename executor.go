@@ -1,0 +1,254 @@
+package idempotent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// An Executor runs functions that return a T, once for each key. It may be used by any number of
+// goroutines, and one is enough for a process: its callers share one subscription connection and
+// one batch of renewals. Close it when it is not needed any more.
+type Executor[T any] struct {
+	core  *core
+	codec Codec[T]
+	hooks Hooks[T]
+}
+
+// New makes an Executor on a go-redis client, which stays the caller's: Close does not close it.
+// It does not talk to Redis. Options that are not allowed are ErrInvalidOption, each named with
+// its value and what is allowed.
+//
+// The client's own timeouts bound each command. Set ContextTimeoutEnabled in its options to have
+// a deadline of Run's context bound the first command as well.
+func New[T any](client redis.UniversalClient, opts ...Option) (*Executor[T], error) {
+	cfg := defaultConfig()
+	for i, o := range opts {
+		if o == nil {
+			return nil, invalid("New", fmt.Sprintf("option %d", i), "nil", "an Option")
+		}
+		o.apply(&cfg)
+	}
+	err := validateConfig(&cfg, client)
+	codec, codecErr := typed("WithCodec", cfg.codec, boxedCodec[T]{Msgpack[T]()})
+	if codecErr == nil && codec.Codec == nil {
+		codecErr = invalid("WithCodec", "codec", "nil", "a codec")
+	}
+	hooks, hooksErr := typed("WithHooks", cfg.hooks, Hooks[T]{})
+	if err := errors.Join(err, codecErr, hooksErr); err != nil {
+		return nil, err
+	}
+	return &Executor[T]{
+		core:  newCore(&cfg, newStore(client, cfg.messageLimit), codecOf(codec.Codec)),
+		codec: codec.Codec,
+		hooks: hooks,
+	}, nil
+}
+
+// Run returns the outcome of fn for key. Of all calls with this key, in every process, one runs
+// fn; the others wait for it and get the same value, or the same error, as do later calls until
+// the TTL is over. A key is 1 to MaxKeySize bytes, any bytes.
+//
+// When fn runs, its context carries a RunInfo, ends when fn has returned and, with ErrLeaseLost
+// as its cause, when the lease is lost. fn's error is an outcome like any other and is recorded,
+// unless WithShouldIgnoreError says otherwise. An error by which fn reports that its context
+// ended is never recorded: the execution counts as interrupted (see WithInterrupted), since what
+// it did is unknown. A panic is recorded as a *PanicError, and goes on to the caller that ran fn.
+// A value that fn returns beside an error is dropped.
+//
+// Run returns fn's outcome, or zero and an error of this package, or the error of ctx. Two
+// errors come with the value: ErrNotRecorded and ErrLeaseLost. So does a *HookError.
+func (e *Executor[T]) Run(ctx context.Context, key string, fn func(ctx context.Context) (T, error), opts ...RunOption) (T, error) {
+	var ran T
+	cfg, err := e.configure(ctx, fn == nil, opts)
+	if err != nil {
+		return ran, err
+	}
+	res := e.core.run(ctx, key, cfg, func(ctx context.Context) ending {
+		value, err := fn(ctx)
+		if err != nil {
+			return ending{err: err}
+		}
+		ran = value
+		payload, err := encodeValue(e.codec, value)
+		return ending{payload: payload, encodeErr: err}
+	})
+	if cfg.report != nil {
+		*cfg.report = res.report()
+	}
+	if res.ran {
+		return e.executed(ctx, key, ran, &res)
+	}
+	return e.replayed(ctx, key, &res)
+}
+
+func (e *Executor[T]) configure(ctx context.Context, nilFn bool, opts []RunOption) (*runConfig, error) {
+	if nilFn {
+		return nil, invalid("Run", "fn", "nil", "a function")
+	}
+	if ctx == nil {
+		return nil, invalid("Run", "ctx", "nil", "a context")
+	}
+	if len(opts) == 0 {
+		return &e.core.defaults, nil
+	}
+	cfg := e.core.defaults
+	for i, o := range opts {
+		if o == nil {
+			return nil, invalid("Run", fmt.Sprintf("option %d", i), "nil", "a RunOption")
+		}
+		o.applyRun(&cfg)
+	}
+	return &cfg, validateRun(&cfg)
+}
+
+// executed is what the caller gets that ran fn.
+func (e *Executor[T]) executed(ctx context.Context, key string, value T, res *result) (T, error) {
+	err := res.fnErr
+	if err == nil {
+		value, err = hook("OnActionSuccess", e.hooks.OnActionSuccess, ctx, key, value)
+	} else {
+		err = errorHook("OnActionError", e.hooks.OnActionError, ctx, key, err)
+	}
+	if res.hookErr != nil {
+		err = &HookError{Hook: res.hookErr.Hook, Value: res.hookErr.Value, Err: err}
+	}
+	return value, both(res.err, err)
+}
+
+// replayed is what a caller gets that did not run fn: its own copy of the outcome.
+func (e *Executor[T]) replayed(ctx context.Context, key string, res *result) (T, error) {
+	var zero T
+	switch {
+	case res.rec == nil:
+		return zero, res.err
+	case res.rec.outcome != outcomeValue:
+		err := errorHook("OnErrorReplay", e.hooks.OnErrorReplay, ctx, key, e.core.errors.decode(res.rec))
+		return zero, both(res.err, err)
+	}
+	value, err := decodeValue(e.codec, res.rec)
+	if err != nil {
+		return zero, both(res.err, err)
+	}
+	value, err = hook("OnSuccessReplay", e.hooks.OnSuccessReplay, ctx, key, value)
+	return value, both(res.err, err)
+}
+
+func errorHook(name string, f func(context.Context, string, error) error, ctx context.Context, key string, err error) error {
+	changed, hookErr := hook(name, f, ctx, key, err)
+	switch {
+	case hookErr != nil:
+		return hookErr
+	case changed == nil:
+		return err
+	}
+	return changed
+}
+
+// both is the error of the executor together with fn's, either of which may be nil.
+func both(own, err error) error {
+	if own == nil || err == nil {
+		return errors.Join(own, err)
+	}
+	return fmt.Errorf("%w; %w", own, err)
+}
+
+func (r *result) report() Report {
+	if !r.ran && r.rec == nil {
+		return Report{}
+	}
+	return Report{Source: r.source, Attempt: int(r.attempt), RecordedAt: r.at}
+}
+
+// Close ends the waits of all callers with ErrClosed, lets every fn that runs finish and be
+// recorded, stops the executor's goroutines, and returns when that is done. The Redis client
+// stays open. Later calls of any method return ErrClosed; a second Close returns nil. An fn must
+// not call Close: it would wait for itself.
+func (e *Executor[T]) Close() error {
+	e.core.close()
+	return nil
+}
+
+// Peek says what is stored under key. It never runs anything and never waits.
+func (e *Executor[T]) Peek(ctx context.Context, key string) (Status, error) {
+	return e.core.peek(ctx, key)
+}
+
+// Forget removes whatever is stored under key, so that the next Run runs fn, at attempt 1. Those
+// who wait for the key go on at once. A running fn is not stopped at once: it loses its lease at
+// its next renewal, and meanwhile another may run. Forgetting an unknown key is no error.
+func (e *Executor[T]) Forget(ctx context.Context, key string) error {
+	return e.core.forget(ctx, key)
+}
+
+// Resolve records value as the outcome of key, for an operator who found out what an interrupted
+// execution did. Those who wait for the key get it, as does every later Run until the TTL is
+// over. It also settles an execution that is still running, whose fn then loses its lease, and a
+// key that nobody has run. An outcome that is recorded already is left alone: ErrAlreadyRecorded.
+// opts are WithTTL and WithFingerprint; others have no effect.
+func (e *Executor[T]) Resolve(ctx context.Context, key string, value T, opts ...RunOption) error {
+	cfg, err := e.configure(ctx, false, opts)
+	if err != nil {
+		return err
+	}
+	payload, err := encodeValue(e.codec, value)
+	if err != nil {
+		return err
+	}
+	return e.core.resolve(ctx, key, cfg, payload)
+}
+
+// A Status is what Peek found.
+type Status struct {
+	State State
+	// Attempt is the number of the execution in question, 0 if there is none.
+	Attempt int
+	// Age is how long ago the execution began or, when it is over, was recorded, by the clocks of
+	// the two processes.
+	Age time.Duration
+	// LeaseLeft is how long the owner's lease still lasts, for StateRunning.
+	LeaseLeft time.Duration
+	// TTLLeft is how long the record still lasts.
+	TTLLeft time.Duration
+	// Size is the size of the record in bytes.
+	Size int
+}
+
+// A State is where an operation stands.
+type State uint8
+
+const (
+	// StateAbsent: nothing is stored; Run would run fn.
+	StateAbsent State = iota
+	// StateRunning: somebody runs fn and holds its lease.
+	StateRunning
+	// StateAbandoned: an execution ended without an outcome, and nobody has called since. Run
+	// would do what WithInterrupted says.
+	StateAbandoned
+	// StateInterrupted: an execution ended without an outcome and is refused until Forget or
+	// Resolve.
+	StateInterrupted
+	// StateSucceeded: a value is recorded.
+	StateSucceeded
+	// StateFailed: an error or a panic is recorded.
+	StateFailed
+)
+
+var stateNames = [...]string{
+	StateAbsent:      "absent",
+	StateRunning:     "running",
+	StateAbandoned:   "abandoned",
+	StateInterrupted: "interrupted",
+	StateSucceeded:   "succeeded",
+	StateFailed:      "failed",
+}
+
+func (s State) String() string {
+	if int(s) >= len(stateNames) {
+		return fmt.Sprintf("State(%d)", uint8(s))
+	}
+	return stateNames[s]
+}

@@ -1,0 +1,44 @@
+// Package idemtest has what one needs to test code that uses package idempotent: a Redis inside
+// the test, an observer to wait on, and a check of codecs.
+package idemtest
+
+import (
+	"context"
+	"net"
+	"testing"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9"
+)
+
+// A Redis is an in-memory server for one test, and a client for it.
+type Redis struct {
+	*redis.Client
+	server *miniredis.Miniredis
+}
+
+// NewRedis starts a Redis that ends with the test. It needs no network and no program, and works
+// inside a testing/synctest bubble, where its expiry times follow the bubble's clock; call it
+// inside the bubble then. Outside a bubble they follow the real clock.
+//
+// It is miniredis (https://github.com/alicebob/miniredis): good for testing code that uses an
+// Executor, no proof of how a real server behaves. It has no sharded pub/sub.
+func NewRedis(t testing.TB) *Redis {
+	t.Helper()
+	server := miniredis.NewMiniRedis()
+	server.ClockTTL(true)
+	r := &Redis{server: server, Client: redis.NewClient(&redis.Options{
+		Addr:   "127.0.0.1:0", // not a name, which would be looked up
+		Dialer: func(context.Context, string, string) (net.Conn, error) { return server.Dial() },
+	})}
+	t.Cleanup(func() {
+		_ = r.Client.Close()
+		server.Close()
+	})
+	return r
+}
+
+// Fail makes the server answer every command with this error, for instance
+// "LOADING Redis is loading the dataset in memory". An empty message ends that. Subscriptions
+// that stand go on.
+func (r *Redis) Fail(message string) { r.server.SetError(message) }

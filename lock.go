@@ -1,0 +1,235 @@
+package idempotent
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"time"
+)
+
+// An operation is one Run on its way to an outcome: what it is called, how it is to be run, and
+// the token that makes it the owner.
+type operation struct {
+	key       string
+	name      string // in Redis
+	cfg       *runConfig
+	token     token
+	waitUntil time.Time
+	// fingerprint is what goes into the record: the call's own or, when it has none, that of the
+	// execution it takes over from.
+	fingerprint []byte
+}
+
+// retention is how long a running record outlives its lease, and a refused one lives.
+func (op *operation) retention() time.Duration {
+	return max(op.cfg.ttl, op.cfg.recordTTL(outcomeError))
+}
+
+func (c *runConfig) recordTTL(o outcome) time.Duration {
+	if c.errorTTLSet && (o == outcomeError || o == outcomePanic) {
+		return c.errorTTL
+	}
+	return c.ttl
+}
+
+func (c *core) running(op *operation, attempt uint32) *record {
+	return &record{
+		kind:        kindRunning,
+		token:       op.token,
+		attempt:     attempt,
+		at:          time.Now(),
+		fingerprint: op.fingerprint,
+		refuse:      op.cfg.interrupted == Refuse,
+		lease:       c.lease,
+		retention:   op.retention(),
+	}
+}
+
+// A finding is what an attempt to own an operation came to; exactly one of lease and rec is set.
+type finding struct {
+	lease *lease  // the operation is ours
+	rec   *record // running by somebody else, or done
+	raw   []byte  // of rec
+	left  time.Duration
+	// stored is false for an ignored error that its owner shares.
+	stored bool
+}
+
+// final reports whether there is nothing to wait for.
+func (f *finding) final() bool { return f.lease != nil || f.rec.kind == kindDone }
+
+// claim makes the operation ours if nobody has it, and says who has it otherwise. What is left
+// of a lease is not known yet.
+func (c *core) claim(ctx context.Context, op *operation) (finding, error) {
+	sent := time.Now()
+	there, err := c.store.claim(ctx, op.name, c.running(op, 1).encode(), c.lease+op.retention())
+	if err != nil {
+		if !answered(err) {
+			c.disown(ctx, op, 1)
+		}
+		return finding{}, storeError(err)
+	}
+	if there == nil {
+		return c.own(ctx, op, 1, sent)
+	}
+	rec, err := c.decode(op, there)
+	if err != nil {
+		return finding{}, err
+	}
+	if rec.kind == kindRunning && rec.token == op.token { // an earlier delivery of this claim
+		return c.own(ctx, op, rec.attempt, sent)
+	}
+	return finding{rec: rec, raw: there, stored: true}, nil
+}
+
+// own makes the lease of a claim that was sent at the given time.
+func (c *core) own(ctx context.Context, op *operation, attempt uint32, sent time.Time) (finding, error) {
+	l := &lease{
+		name:      op.name,
+		token:     op.token,
+		attempt:   attempt,
+		duration:  c.lease,
+		retention: op.retention(),
+		renewed:   sent,
+	}
+	if time.Since(sent) < c.lease*2/3 {
+		return finding{lease: l}, nil
+	}
+	// The reply took so long that the lease may be over before fn begins.
+	for range 3 {
+		sent = time.Now()
+		batch := []renewal{{lease: l}}
+		c.store.renew(ctx, batch)
+		if batch[0].err != nil || !batch[0].mine {
+			break
+		}
+		l.renewed = sent
+		if time.Since(sent) < c.lease {
+			return finding{lease: l}, nil
+		}
+	}
+	c.disown(ctx, op, attempt)
+	return finding{}, redisError(ErrUnavailable, errSlow)
+}
+
+var errSlow = errors.New("the server takes longer than the lease to answer")
+
+// disown frees, in the background, an operation that may be ours without our knowing, so that it
+// does not stay blocked for a lease. From attempt 2 on the record stays, with its number. The
+// operation goes on under another token, which the late release cannot touch.
+func (c *core) disown(ctx context.Context, op *operation, attempt uint32) {
+	lost := op.token
+	op.token = newToken()
+	keep, message := time.Duration(0), byte(messageFree)
+	if attempt > 1 {
+		keep, message = op.retention(), messageRead
+	}
+	c.background(ctx, func(ctx context.Context) {
+		_ = retry(ctx, func() error {
+			return c.store.release(ctx, op.name, lost, keep, []byte{message})
+		}, nil)
+	})
+}
+
+// look reads who has the operation, and takes it over if its owner is dead.
+func (c *core) look(ctx context.Context, op *operation) (finding, error) {
+	got, err := c.store.read(ctx, op.name)
+	if err != nil {
+		return finding{}, storeError(err)
+	}
+	if got.raw == nil {
+		return c.claim(ctx, op)
+	}
+	rec, err := c.decode(op, got.raw)
+	if err != nil {
+		return finding{}, err
+	}
+	f := finding{rec: rec, raw: got.raw, left: got.ttl - rec.retention, stored: true}
+	if rec.kind == kindDone || f.left > 0 {
+		return f, nil
+	}
+	return c.takeOver(ctx, op, f)
+}
+
+// takeOver settles an execution whose lease is over: it becomes ours, or stays refused.
+func (c *core) takeOver(ctx context.Context, op *operation, dead finding) (finding, error) {
+	if err := checkFingerprint(op, dead.rec); err != nil {
+		return finding{}, err
+	}
+	refuse := dead.rec.refuse || op.cfg.interrupted == Refuse
+	next := c.running(op, dead.rec.attempt+1)
+	next.fingerprint = firstFingerprint(op.cfg.fingerprint, dead.rec.fingerprint)
+	ttl := c.lease + op.retention()
+	if refuse {
+		next = interrupted(dead.rec, op.token)
+		ttl = dead.rec.retention
+	}
+	sent := time.Now()
+	instead, taken, err := c.store.takeOver(ctx, op.name, dead.raw, next.encode(), ttl, dead.rec.retention, refuse)
+	switch {
+	case err != nil:
+		if !answered(err) && !refuse {
+			c.disown(ctx, op, next.attempt)
+		}
+		return finding{}, storeError(err)
+	case taken:
+		c.observe(ctx, Event{Kind: EventInterrupted, Key: op.key, Attempt: int(dead.rec.attempt)})
+	}
+	switch {
+	case taken && refuse:
+		return finding{rec: next, stored: true}, nil
+	case taken:
+		op.fingerprint = next.fingerprint
+		return c.own(ctx, op, next.attempt, sent)
+	case len(instead) == 0: // forgotten in between
+		return c.claim(ctx, op)
+	}
+	rec, err := c.decode(op, instead)
+	if err != nil {
+		return finding{}, err
+	}
+	return finding{rec: rec, raw: instead, stored: true}, nil
+}
+
+// interrupted is the record of an execution that stays refused.
+func interrupted(dead *record, by token) *record {
+	return &record{
+		kind:        kindDone,
+		token:       by,
+		attempt:     dead.attempt,
+		at:          time.Now(),
+		fingerprint: dead.fingerprint,
+		outcome:     outcomeInterrupted,
+	}
+}
+
+func checkFingerprint(op *operation, rec *record) error {
+	if len(op.cfg.fingerprint) > 0 && len(rec.fingerprint) > 0 && !bytes.Equal(op.cfg.fingerprint, rec.fingerprint) {
+		return ErrKeyReused
+	}
+	return nil
+}
+
+// firstFingerprint is the first fingerprint that says something.
+func firstFingerprint(a, b []byte) []byte {
+	if len(a) > 0 {
+		return a
+	}
+	return b
+}
+
+func (c *core) decode(op *operation, raw []byte) (*record, error) {
+	rec, err := decodeRecord(raw)
+	if err != nil {
+		c.logger.Error("idempotent: unreadable record", "key", op.key, "namespace", c.namespace, "error", err.Error())
+	}
+	return rec, err
+}
+
+// storeError says what a failed command means to a caller whose fn did not run.
+func storeError(err error) error {
+	if wrongType(err) {
+		return corrupt("is not a Redis string")
+	}
+	return redisError(ErrUnavailable, err)
+}

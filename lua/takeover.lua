@@ -1,0 +1,31 @@
+-- Puts a record in the place of the one the caller saw: a new owner after the lease is over, the
+-- verdict "interrupted", or an operator's result.
+-- KEYS[1]  the operation, also the channel
+-- ARGV[1]  the first 18 bytes of the record seen, '' when there was none
+-- ARGV[2]  the new record
+-- ARGV[3]  how long it lives, ms
+-- ARGV[4]  the retention, ms, of the record seen: its lease is over once PTTL is no more than
+--          that; -1 to replace it whatever is left of its lease
+-- ARGV[5]  PUBLISH or SPUBLISH
+-- ARGV[6]  the largest record, in bytes, that travels inside the message; -1 for no message
+-- Returns 1 when the new record is stored, now or by an earlier delivery of the same call, else
+-- the record that is there ('' when none is).
+-- A record starts with version (1 byte), kind (1 byte: R or D) and token (16 bytes).
+local head = redis.call('GETRANGE', KEYS[1], 0, 17)
+if head ~= '' and string.sub(head, 3) == string.sub(ARGV[2], 3, 18) then
+  return 1
+end
+local live = tonumber(ARGV[4]) >= 0 and redis.call('PTTL', KEYS[1]) > tonumber(ARGV[4])
+if head ~= ARGV[1] or live then
+  return redis.call('GET', KEYS[1]) or ''
+end
+redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+local limit = tonumber(ARGV[6])
+if limit >= 0 then
+  if #ARGV[2] <= limit then
+    redis.call(ARGV[5], KEYS[1], 'R' .. ARGV[2])
+  else
+    redis.call(ARGV[5], KEYS[1], 'G')
+  end
+end
+return 1

@@ -1,0 +1,134 @@
+package idempotent
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// Hooks see what a caller of Run gets, and may change it for that caller alone: what is recorded
+// stays as it was. A hook that panics gives that caller a *HookError beside the unchanged value.
+// Hooks run in the goroutine of Run, many at once.
+type Hooks[T any] struct {
+	// OnActionSuccess is called when this call ran fn, with what it returned.
+	OnActionSuccess func(ctx context.Context, key string, value T) T
+	// OnActionError is called when this call ran fn, with the error it returned. If it returns
+	// nil, the error stays: a failure does not become a success here.
+	OnActionError func(ctx context.Context, key string, err error) error
+	// OnSuccessReplay is called when the value comes from a record, or from another caller's fn.
+	OnSuccessReplay func(ctx context.Context, key string, value T) T
+	// OnErrorReplay is the same for an error. If it returns nil, the error stays.
+	OnErrorReplay func(ctx context.Context, key string, err error) error
+}
+
+// An Observer is told what an executor does. Observe is called in the executor's own goroutines,
+// many at once, so it must be quick and must not call the executor. If it panics, that is logged
+// and nothing else happens.
+type Observer interface {
+	Observe(ctx context.Context, event Event)
+}
+
+// ObserverFunc makes an Observer of a function.
+type ObserverFunc func(ctx context.Context, event Event)
+
+// Observe calls f.
+func (f ObserverFunc) Observe(ctx context.Context, event Event) { f(ctx, event) }
+
+// An Event is one thing an executor did.
+type Event struct {
+	Kind      EventKind
+	Namespace string
+	Key       string
+	// Attempt is the number of the execution in question, 0 where none is.
+	Attempt int
+	// Duration is how long it took, for the kinds that say so.
+	Duration time.Duration
+	// Size is the size of the record in bytes, for EventRecorded.
+	Size int
+	// Err is the error, for the kinds that say so. It may hold what fn's error holds.
+	Err error
+}
+
+// An EventKind says what happened.
+type EventKind uint8
+
+const (
+	// EventClaimed: this process owns the operation and is about to run fn.
+	EventClaimed EventKind = iota + 1
+	// EventExecuted: fn ended after Duration, with Err.
+	EventExecuted
+	// EventRecorded: the outcome, Size bytes, is stored; Duration counts from the end of fn.
+	EventRecorded
+	// EventReleased: the execution ended without an outcome to record, because of Err.
+	EventReleased
+	// EventReplayed: a caller got a recorded outcome.
+	EventReplayed
+	// EventJoined: a caller waits for another one in this process.
+	EventJoined
+	// EventWaitStarted: this process waits for another one.
+	EventWaitStarted
+	// EventWaitEnded: that wait is over after Duration; Err says why, if not by an outcome or
+	// by owning the operation.
+	EventWaitEnded
+	// EventRenewed: the lease was extended.
+	EventRenewed
+	// EventLeaseLost: the lease is lost while fn runs; its context is cancelled.
+	EventLeaseLost
+	// EventInterrupted: an execution without an outcome was found; Attempt is its number.
+	EventInterrupted
+	// EventCommitRetried: storing the outcome failed with Err and is tried again.
+	EventCommitRetried
+	// EventCommitFailed: storing the outcome was given up or refused, because of Err.
+	EventCommitFailed
+)
+
+var eventNames = [...]string{
+	EventClaimed:       "claimed",
+	EventExecuted:      "executed",
+	EventRecorded:      "recorded",
+	EventReleased:      "released",
+	EventReplayed:      "replayed",
+	EventJoined:        "joined",
+	EventWaitStarted:   "wait started",
+	EventWaitEnded:     "wait ended",
+	EventRenewed:       "renewed",
+	EventLeaseLost:     "lease lost",
+	EventInterrupted:   "interrupted",
+	EventCommitRetried: "commit retried",
+	EventCommitFailed:  "commit failed",
+}
+
+func (k EventKind) String() string {
+	if k == 0 || int(k) >= len(eventNames) {
+		return fmt.Sprintf("EventKind(%d)", uint8(k))
+	}
+	return eventNames[k]
+}
+
+// observe tells the observer, and keeps its panics away from the run.
+func (c *core) observe(ctx context.Context, e Event) {
+	if c.observer == nil {
+		return
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			c.logger.ErrorContext(ctx, "idempotent: observer panicked", "event", e.Kind.String(), "key", e.Key, "panic", fmt.Sprint(p))
+		}
+	}()
+	e.Namespace = c.namespace
+	c.observer.Observe(ctx, e)
+}
+
+// hook calls f, one of Hooks, with in. A nil f returns in.
+func hook[V any](name string, f func(context.Context, string, V) V, ctx context.Context, key string, in V) (out V, err error) {
+	if f == nil {
+		return in, nil
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			given, _ := any(in).(error)
+			out, err = in, &HookError{Hook: name, Value: p, Err: given}
+		}
+	}()
+	return f(ctx, key, in), nil
+}

@@ -1,0 +1,109 @@
+package idempotent
+
+import (
+	"context"
+	"time"
+)
+
+// enter is begin for the methods that do not run fn.
+func (c *core) enter(ctx context.Context, key string) error {
+	if ctx == nil {
+		return invalid("Executor", "ctx", "nil", "a context")
+	}
+	if err := checkKey(key); err != nil {
+		return err
+	}
+	return c.admit()
+}
+
+func (c *core) peek(ctx context.Context, key string) (Status, error) {
+	if err := c.enter(ctx, key); err != nil {
+		return Status{}, err
+	}
+	defer c.active.Done()
+	got, err := c.store.read(ctx, redisName(c.namespace, key))
+	if err != nil {
+		return Status{}, storeError(err)
+	}
+	if got.raw == nil {
+		return Status{}, nil
+	}
+	rec, err := decodeRecord(got.raw)
+	if err != nil {
+		return Status{}, err
+	}
+	s := Status{
+		State:   StateFailed,
+		Attempt: int(rec.attempt),
+		Age:     max(0, time.Since(rec.at)),
+		TTLLeft: max(0, got.ttl),
+		Size:    len(got.raw),
+	}
+	switch {
+	case rec.kind == kindRunning && got.ttl > rec.retention:
+		s.State, s.LeaseLeft = StateRunning, got.ttl-rec.retention
+	case rec.kind == kindRunning:
+		s.State = StateAbandoned
+	case rec.outcome == outcomeInterrupted:
+		s.State = StateInterrupted
+	case rec.outcome == outcomeValue:
+		s.State = StateSucceeded
+	}
+	return s, nil
+}
+
+func (c *core) forget(ctx context.Context, key string) error {
+	if err := c.enter(ctx, key); err != nil {
+		return err
+	}
+	defer c.active.Done()
+	name := redisName(c.namespace, key)
+	defer c.flights.Detach(name) // an answer under way may be the forgotten one
+	if err := c.store.forget(ctx, name); err != nil {
+		return redisError(ErrUnavailable, err)
+	}
+	return nil
+}
+
+// resolve puts an outcome in the place of whatever is not one. It looks again when the record
+// changes in between.
+func (c *core) resolve(ctx context.Context, key string, cfg *runConfig, payload []byte) error {
+	if err := c.enter(ctx, key); err != nil {
+		return err
+	}
+	defer c.active.Done()
+	name := redisName(c.namespace, key)
+	defer c.flights.Detach(name)
+	settled := &record{kind: kindDone, token: newToken(), attempt: 1, outcome: outcomeValue, codec: c.codec, payload: payload}
+	got, err := c.store.read(ctx, name)
+	if err != nil {
+		return storeError(err)
+	}
+	seen := got.raw
+	for {
+		settled.at = time.Now()
+		settled.fingerprint = cfg.fingerprint
+		if len(seen) > 0 {
+			rec, err := decodeRecord(seen)
+			if err != nil {
+				return err
+			}
+			if rec.kind == kindDone && rec.outcome != outcomeInterrupted {
+				return ErrAlreadyRecorded
+			}
+			settled.attempt = rec.attempt
+			settled.fingerprint = firstFingerprint(cfg.fingerprint, rec.fingerprint)
+		}
+		instead, taken, err := c.store.takeOver(ctx, name, seen, settled.encode(), cfg.ttl, -1, true)
+		if err != nil {
+			return storeError(err)
+		}
+		if taken {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return contextError(ctx)
+		}
+		seen = instead
+	}
+}

@@ -1,0 +1,353 @@
+package idempotent
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"log/slog"
+	"reflect"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// An Option configures an executor; New takes it.
+type Option interface{ apply(*config) }
+
+// A RunOption configures one Run. Given to New, it is the default of every Run.
+type RunOption interface {
+	Option
+	applyRun(*runConfig)
+}
+
+// Limits and defaults of the options.
+const (
+	DefaultNamespace    = "default"
+	DefaultLease        = 10 * time.Second
+	DefaultTTL          = 24 * time.Hour
+	DefaultWaitTimeout  = time.Minute
+	DefaultMessageLimit = 64 << 10
+
+	MinLease = 10 * time.Millisecond
+)
+
+type config struct {
+	namespace    string
+	lease        time.Duration
+	messageLimit int
+	codec        any // boxedCodec[T]
+	hooks        any // Hooks[T]
+	errors       *ErrorRegistry
+	observer     Observer
+	logger       *slog.Logger
+	run          runConfig
+}
+
+type runConfig struct {
+	ttl          time.Duration
+	errorTTL     time.Duration
+	errorTTLSet  bool
+	waitTimeout  time.Duration
+	noWait       bool
+	shouldIgnore func(error) bool
+	ignored      IgnoredPolicy
+	interrupted  InterruptedPolicy
+	fingerprint  []byte
+	detached     bool
+	report       *Report
+}
+
+func defaultConfig() config {
+	return config{
+		namespace:    DefaultNamespace,
+		lease:        DefaultLease,
+		messageLimit: DefaultMessageLimit,
+		errors:       NewErrorRegistry(),
+		logger:       slog.New(slog.DiscardHandler),
+		run:          runConfig{ttl: DefaultTTL, waitTimeout: DefaultWaitTimeout},
+	}
+}
+
+type option func(*config)
+
+func (o option) apply(c *config) { o(c) }
+
+type runOption func(*runConfig)
+
+func (o runOption) apply(c *config)       { o(&c.run) }
+func (o runOption) applyRun(c *runConfig) { o(c) }
+
+// WithNamespace sets the first part of every key, to keep executors apart that share a Redis: 1
+// to 64 of the characters A-Z a-z 0-9 . _ / and -. The default is "default". Executors with the
+// same namespace share results, so they must have the same T.
+func WithNamespace(namespace string) Option {
+	return option(func(c *config) { c.namespace = namespace })
+}
+
+// WithCodec sets how T becomes bytes. The default is Msgpack.
+func WithCodec[T any](codec Codec[T]) Option {
+	return option(func(c *config) { c.codec = boxedCodec[T]{codec} })
+}
+
+// boxedCodec tells WithCodec(nil) from no WithCodec.
+type boxedCodec[T any] struct{ Codec[T] }
+
+// WithErrors sets which errors come back as themselves on replay. Without it, errors come back
+// with their text and match ErrReplayed only.
+func WithErrors(registry *ErrorRegistry) Option {
+	return option(func(c *config) { c.errors = registry })
+}
+
+// WithHooks sets functions that see, and may change, what a caller gets.
+func WithHooks[T any](hooks Hooks[T]) Option {
+	return option(func(c *config) { c.hooks = hooks })
+}
+
+// WithObserver sets who is told what the executor does, for metrics and traces.
+func WithObserver(observer Observer) Option {
+	return option(func(c *config) { c.observer = observer })
+}
+
+// WithLogger sets where trouble is logged: failed renewals, lost leases, repeated commits,
+// panicking observers. By default nothing is logged. Keys are logged, values and errors of fn
+// are not.
+func WithLogger(logger *slog.Logger) Option {
+	return option(func(c *config) { c.logger = logger })
+}
+
+// WithLease sets how long a dead owner can block a key: 10 ms or more, 10 s by default. While fn
+// runs, the lease is renewed each third of it, so fn may take as long as it likes. A short lease
+// is noticed lost by a process that is merely slow (a long garbage collection, a swapped-out
+// machine, a Redis failover): below 1 s, be sure that these are shorter.
+func WithLease(d time.Duration) Option {
+	return option(func(c *config) { c.lease = d })
+}
+
+// WithMessageLimit sets the largest record, in bytes, that travels inside the message to the
+// waiters; they fetch a larger one. 0 makes them fetch every one. The default is 64 KiB. Raise it
+// when many processes wait for large results and the client-output-buffer-limit for pubsub
+// allows it. Errors that WithIgnoredErrors(ShareWithWaiters) shares travel no other way: above
+// the limit they are not shared.
+func WithMessageLimit(bytes int) Option {
+	return option(func(c *config) { c.messageLimit = bytes })
+}
+
+// WithTTL sets how long a result is replayed: 1 ms or more, 24 h by default. It must outlast the
+// last retry of every client. It is also how long the attempt number of a dead execution is
+// remembered, and how long a refused one (WithInterrupted) stays refused.
+func WithTTL(d time.Duration) RunOption {
+	return runOption(func(c *runConfig) { c.ttl = d })
+}
+
+// WithErrorTTL sets how long a recorded error is replayed: 1 ms or more, by default as long as a
+// result.
+func WithErrorTTL(d time.Duration) RunOption {
+	return runOption(func(c *runConfig) { c.errorTTL, c.errorTTLSet = d, true })
+}
+
+// WithWaitTimeout sets the longest wait, counted from the call of Run, for somebody else's
+// execution; after it, Run returns ErrInProgress. 60 s by default; it must be more than 0, see
+// WithNoWait. It does not limit fn, and a context that ends earlier ends the wait earlier.
+func WithWaitTimeout(d time.Duration) RunOption {
+	return runOption(func(c *runConfig) { c.waitTimeout = d })
+}
+
+// WithNoWait makes Run return ErrInProgress at once, with the time left of the owner's lease,
+// instead of waiting. A dead owner's operation is taken over all the same.
+func WithNoWait() RunOption {
+	return runOption(func(c *runConfig) { c.noWait = true })
+}
+
+// WithShouldIgnoreError sets which errors of fn are not recorded: for these, the key is free
+// again, and the next caller runs fn. By default every error is recorded. IsRetryable is the
+// usual function. It also gets a *PanicError when fn panicked. If it panics itself, the error is
+// recorded. Never ignore an error after which fn's effect may have taken place, unless fn can
+// tell: the next execution begins at attempt 1.
+func WithShouldIgnoreError(ignore func(error) bool) RunOption {
+	return runOption(func(c *runConfig) { c.shouldIgnore = ignore })
+}
+
+// An IgnoredPolicy says what callers get that wait for an execution which ends with an ignored
+// error.
+type IgnoredPolicy uint8
+
+const (
+	// NextWaiterRuns: one of those waiting runs fn, the others wait for that. The default.
+	NextWaiterRuns IgnoredPolicy = iota
+	// ShareWithWaiters: those waiting get the ignored error too; later callers run fn.
+	ShareWithWaiters
+)
+
+// WithIgnoredErrors sets what waiting callers get when an error is ignored. The policy of the
+// call that ran fn counts.
+func WithIgnoredErrors(policy IgnoredPolicy) RunOption {
+	return runOption(func(c *runConfig) { c.ignored = policy })
+}
+
+// An InterruptedPolicy says what becomes of an execution that ended without an outcome: its
+// process died, it lost its lease, its caller's context ended, or its outcome could not be
+// stored.
+type InterruptedPolicy uint8
+
+const (
+	// Rerun: the next caller runs fn, with RunInfo.Attempt one higher. The default.
+	Rerun InterruptedPolicy = iota
+	// Refuse: every caller gets ErrInterrupted, until Forget or Resolve, or until the TTL is over.
+	Refuse
+)
+
+// WithInterrupted sets what becomes of an execution without an outcome. It is refused when either
+// the call that began it or the one that finds it says Refuse.
+func WithInterrupted(policy InterruptedPolicy) RunOption {
+	return runOption(func(c *runConfig) { c.interrupted = policy })
+}
+
+// WithFingerprint sets a hash of what is asked for, such as the SHA-256 of the request body. A
+// Run with another fingerprint under the same key is ErrKeyReused, while the first one is in
+// flight as well as afterwards. Runs without a fingerprint, nil or empty, match all. More than 32
+// bytes are hashed down to 32.
+func WithFingerprint(fingerprint []byte) RunOption {
+	if len(fingerprint) > maxFingerprintSize {
+		sum := sha256.Sum256(fingerprint)
+		fingerprint = sum[:]
+	} else {
+		fingerprint = append([]byte(nil), fingerprint...)
+	}
+	return runOption(func(c *runConfig) { c.fingerprint = fingerprint })
+}
+
+// WithDetached lets fn go on when its caller's context ends: Run returns then, with the context's
+// error, and fn's outcome is recorded for later callers. fn runs in a goroutine of its own, with
+// the values of the caller's context and neither its cancellation nor its deadline. A panic
+// reaches the caller, with its value but not on fn's stack, which the Observer gets; after the
+// caller has left, it is recorded and logged.
+func WithDetached() RunOption {
+	return runOption(func(c *runConfig) { c.detached = true })
+}
+
+// WithReport has Run fill in report before it returns, whatever it returns. It belongs to one
+// Run: New refuses it.
+func WithReport(report *Report) RunOption {
+	return runOption(func(c *runConfig) {
+		c.report = report
+		if report == nil {
+			c.report = nilReport
+		}
+	})
+}
+
+// nilReport marks WithReport(nil) for validation.
+var nilReport = new(Report)
+
+// A Report says where a result came from.
+type Report struct {
+	// Source is 0 when Run returned no outcome of fn.
+	Source Source
+	// Attempt is the number of the execution the outcome comes from, 1 for the first.
+	Attempt int
+	// RecordedAt is when the outcome was recorded, by the clock of the process that ran fn; zero
+	// when it was not.
+	RecordedAt time.Time
+}
+
+// A Source says who ran the fn whose outcome a caller got.
+type Source uint8
+
+const (
+	// Executed: this call ran fn.
+	Executed Source = iota + 1
+	// Replayed: the outcome was there already.
+	Replayed
+	// Joined: another call in this process ran fn while this one waited.
+	Joined
+	// Waited: another process ran fn while this call waited.
+	Waited
+)
+
+func (s Source) String() string {
+	switch s {
+	case 0:
+		return "none"
+	case Executed:
+		return "executed"
+	case Replayed:
+		return "replayed"
+	case Joined:
+		return "joined"
+	case Waited:
+		return "waited"
+	}
+	return fmt.Sprintf("Source(%d)", uint8(s))
+}
+
+// invalid is an ErrInvalidOption that names the option, its value and what is allowed.
+func invalid(option, argument, value, allowed string) error {
+	return fmt.Errorf("%w: %s: %s is %s; allowed: %s", ErrInvalidOption, option, argument, value, allowed)
+}
+
+func validateConfig(c *config, client redis.UniversalClient) error {
+	var errs []error
+	if client == nil || isNil(reflect.ValueOf(client)) {
+		errs = append(errs, invalid("New", "client", "nil", "a go-redis client"))
+	}
+	if !namespacePattern.MatchString(c.namespace) {
+		errs = append(errs, invalid("WithNamespace", "namespace", fmt.Sprintf("%q", c.namespace), namespacePattern.String()))
+	}
+	if c.lease < MinLease {
+		errs = append(errs, invalid("WithLease", "lease", c.lease.String(), MinLease.String()+" or more"))
+	}
+	if c.messageLimit < 0 {
+		errs = append(errs, invalid("WithMessageLimit", "limit", fmt.Sprint(c.messageLimit), "0 or more bytes"))
+	}
+	if c.logger == nil {
+		errs = append(errs, invalid("WithLogger", "logger", "nil", "a logger"))
+	}
+	if c.observer != nil && isNil(reflect.ValueOf(c.observer)) {
+		errs = append(errs, invalid("WithObserver", "observer", "nil", "an observer"))
+	}
+	if c.errors == nil {
+		errs = append(errs, invalid("WithErrors", "registry", "nil", "a registry"))
+	} else if c.errors.err != nil {
+		errs = append(errs, c.errors.err)
+	}
+	if c.run.report != nil {
+		errs = append(errs, invalid("WithReport", "report", "given to New", "given to Run"))
+	}
+	errs = append(errs, validateRun(&c.run))
+	return errors.Join(errs...)
+}
+
+func validateRun(c *runConfig) error {
+	var errs []error
+	if c.ttl < time.Millisecond {
+		errs = append(errs, invalid("WithTTL", "ttl", c.ttl.String(), "1ms or more"))
+	}
+	if c.errorTTLSet && c.errorTTL < time.Millisecond {
+		errs = append(errs, invalid("WithErrorTTL", "ttl", c.errorTTL.String(), "1ms or more"))
+	}
+	if c.waitTimeout <= 0 {
+		errs = append(errs, invalid("WithWaitTimeout", "timeout", c.waitTimeout.String(), "more than 0; WithNoWait does not wait at all"))
+	}
+	if c.ignored > ShareWithWaiters {
+		errs = append(errs, invalid("WithIgnoredErrors", "policy", fmt.Sprint(c.ignored), "NextWaiterRuns or ShareWithWaiters"))
+	}
+	if c.interrupted > Refuse {
+		errs = append(errs, invalid("WithInterrupted", "policy", fmt.Sprint(c.interrupted), "Rerun or Refuse"))
+	}
+	if c.report == nilReport {
+		errs = append(errs, invalid("WithReport", "report", "nil", "a Report to fill in"))
+	}
+	return errors.Join(errs...)
+}
+
+// typed takes a codec or hooks out of a config, if they are for the executor's T.
+func typed[V any](option string, value any, fallback V) (V, error) {
+	if value == nil {
+		return fallback, nil
+	}
+	v, ok := value.(V)
+	if !ok {
+		return fallback, invalid(option, "argument", fmt.Sprintf("a %T", value), fmt.Sprintf("a %v", reflect.TypeFor[V]()))
+	}
+	return v, nil
+}

@@ -1,0 +1,57 @@
+package idempotent
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// A receiver reads one connection and passes on what it hears. It only ever takes the hub's
+// mutex: it sends no command, so nothing it waits for waits for it.
+type receiver struct {
+	link    *link
+	failed  chan error // one error, when the connection is of no more use
+	started bool
+	sounds  atomic.Bool
+}
+
+var (
+	errSilent = errors.New("no answer to a ping")
+	errMoved  = errors.New("the server ended the subscription")
+)
+
+// heard reports whether anything came since it was last called.
+func (r *receiver) heard() bool { return r.sounds.Swap(false) }
+
+func (r *receiver) receive(ctx context.Context, ps *redis.PubSub) {
+	for {
+		message, err := ps.Receive(ctx)
+		if err == nil {
+			r.sounds.Store(true)
+			err = r.pass(message)
+		}
+		if err != nil {
+			r.failed <- err
+			return
+		}
+	}
+}
+
+func (r *receiver) pass(message any) error {
+	switch m := message.(type) {
+	case *redis.Message:
+		r.link.hub.deliver(m.Channel, []byte(m.Payload))
+	case *redis.Subscription:
+		switch m.Kind {
+		case "subscribe", "ssubscribe":
+			r.link.hub.confirm(m.Channel)
+		case "sunsubscribe": // unasked when the slot moves to another master
+			if r.link.wants(m.Channel) {
+				return errMoved
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,41 @@
+package idempotent
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+)
+
+// A backoff doubles from first to limit, each time with up to a quarter more or less so that many
+// processes do not come back at once.
+type backoff struct {
+	first, limit time.Duration
+	last         time.Duration
+}
+
+func (b *backoff) next() time.Duration {
+	b.last = min(max(2*b.last, b.first), b.limit)
+	return b.last*3/4 + rand.N(b.last/2+1)
+}
+
+func (b *backoff) reset() { b.last = 0 }
+
+// retry repeats try until it succeeds or ctx ends, and then returns its last error. failed, if
+// not nil, is told of each failure that is followed by another try.
+func retry(ctx context.Context, try func() error, failed func(error)) error {
+	pause := backoff{first: 20 * time.Millisecond, limit: time.Second}
+	for {
+		err := try()
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		if failed != nil {
+			failed(err)
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(pause.next()):
+		}
+	}
+}

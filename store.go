@@ -1,0 +1,204 @@
+package idempotent
+
+import (
+	"context"
+	"embed"
+	"errors"
+	"reflect"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+//go:embed lua/*.lua
+var luaFiles embed.FS
+
+var (
+	claimScript    = loadScript("claim")
+	renewScript    = loadScript("renew")
+	commitScript   = loadScript("commit")
+	releaseScript  = loadScript("release")
+	takeOverScript = loadScript("takeover")
+)
+
+func loadScript(name string) *redis.Script {
+	src, err := luaFiles.ReadFile("lua/" + name + ".lua")
+	if err != nil { // embedded at build time
+		panic(err)
+	}
+	return redis.NewScript(string(src))
+}
+
+// What a message on an operation's channel begins with.
+const (
+	messageRecord = 'R' // a finished record follows
+	messageShared = 'S' // a finished record follows that is not stored: an ignored error, shared
+	messageFree   = 'F' // the record is gone: claim
+	messageRead   = 'G' // something changed: read
+)
+
+// store speaks to Redis: one method for each step of the protocol, bytes in and bytes out. All
+// of them may be repeated, by go-redis or by us, without harm.
+type store struct {
+	client       redis.UniversalClient
+	identity     any    // the client if it can be compared, else nil
+	publish      string // PUBLISH, or SPUBLISH on Cluster
+	messageLimit int
+	scriptClaim  atomic.Bool // the server refused SET with NX and GET
+}
+
+func newStore(client redis.UniversalClient, messageLimit int) *store {
+	s := &store{client: client, publish: "PUBLISH", messageLimit: messageLimit}
+	if reflect.TypeOf(client).Comparable() {
+		s.identity = client
+	}
+	if _, ok := client.(*redis.ClusterClient); ok {
+		s.publish = "SPUBLISH"
+	}
+	return s
+}
+
+// claim stores the running record if there is none. It returns the record that is there, nil if
+// the claim was made.
+func (s *store) claim(ctx context.Context, name string, running []byte, ttl time.Duration) ([]byte, error) {
+	if !s.scriptClaim.Load() {
+		cmd := redis.NewStringCmd(ctx, "set", name, running, "nx", "get", "px", ttl.Milliseconds())
+		_ = s.client.Process(ctx, cmd) // the error is in cmd
+		there, err := cmd.Bytes()
+		if err == nil {
+			return there, nil
+		}
+		if errors.Is(err, redis.Nil) {
+			return nil, nil
+		}
+		if !strings.HasPrefix(err.Error(), "ERR syntax error") {
+			return nil, err
+		}
+		s.scriptClaim.Store(true)
+	}
+	there, err := claimScript.Run(ctx, s.client, []string{name}, running, ttl.Milliseconds()).Text()
+	if errors.Is(err, redis.Nil) {
+		return nil, nil
+	}
+	return []byte(there), err
+}
+
+// commit stores a finished record and publishes it. stored is false when somebody else's record
+// is there.
+func (s *store) commit(ctx context.Context, name string, t token, done []byte, ttl time.Duration) (stored bool, err error) {
+	n, err := commitScript.Run(ctx, s.client, []string{name}, t[:], done, ttl.Milliseconds(), s.publish, s.messageLimit).Int()
+	return n == 1, err
+}
+
+// release gives the operation up: it deletes the record or, with keep above zero, ends its lease.
+func (s *store) release(ctx context.Context, name string, t token, keep time.Duration, message []byte) error {
+	if len(message) > s.messageLimit && message[0] == messageShared {
+		message = []byte{messageFree}
+	}
+	return releaseScript.Run(ctx, s.client, []string{name}, t[:], keep.Milliseconds(), s.publish, message).Err()
+}
+
+// A renewal is one lease to extend, and how that went.
+type renewal struct {
+	lease *lease
+	mine  bool
+	err   error
+}
+
+// renew extends many leases in one pipeline.
+func (s *store) renew(ctx context.Context, batch []renewal) {
+	s.renewPipeline(ctx, batch, renewScript.EvalSha)
+	var missing []renewal
+	for _, r := range batch {
+		if redis.HasErrorPrefix(r.err, "NOSCRIPT") {
+			missing = append(missing, r)
+		}
+	}
+	if len(missing) == 0 {
+		return
+	}
+	s.renewPipeline(ctx, missing, renewScript.Eval)
+	for i := range batch {
+		if redis.HasErrorPrefix(batch[i].err, "NOSCRIPT") {
+			batch[i], missing = missing[0], missing[1:]
+		}
+	}
+}
+
+func (s *store) renewPipeline(ctx context.Context, batch []renewal, eval func(context.Context, redis.Scripter, []string, ...any) *redis.Cmd) {
+	pipe := s.client.Pipeline()
+	cmds := make([]*redis.Cmd, len(batch))
+	for i, r := range batch {
+		cmds[i] = eval(ctx, pipe, []string{r.lease.name}, r.lease.token[:], (r.lease.duration + r.lease.retention).Milliseconds())
+	}
+	_, _ = pipe.Exec(ctx) // each command has its own error
+	for i, cmd := range cmds {
+		n, err := cmd.Int()
+		batch[i].mine, batch[i].err = n == 1, err
+	}
+}
+
+// takeOver puts next in the place of the record seen. With retention at or above zero it does so
+// only when that record's lease is over. It returns the record that is there instead, nil if
+// next is stored.
+func (s *store) takeOver(ctx context.Context, name string, seen []byte, next []byte, ttl, retention time.Duration, tell bool) (instead []byte, taken bool, err error) {
+	limit, keep := -1, int64(-1)
+	if tell {
+		limit = s.messageLimit
+	}
+	if retention >= 0 {
+		keep = retention.Milliseconds()
+	}
+	reply, err := takeOverScript.Run(ctx, s.client, []string{name},
+		seen[:min(len(seen), headSize)], next, ttl.Milliseconds(), keep, s.publish, limit).Result()
+	if err != nil {
+		return nil, false, err
+	}
+	if there, ok := reply.(string); ok {
+		return []byte(there), false, nil
+	}
+	return nil, true, nil
+}
+
+// A reading is what is stored under a name.
+type reading struct {
+	raw []byte // nil if nothing is
+	ttl time.Duration
+}
+
+// read returns the record and its TTL, in one round trip.
+func (s *store) read(ctx context.Context, name string) (reading, error) {
+	pipe := s.client.Pipeline()
+	get := pipe.Get(ctx, name)
+	ttl := pipe.PTTL(ctx, name)
+	_, _ = pipe.Exec(ctx) // each command has its own error
+	raw, err := get.Bytes()
+	if errors.Is(err, redis.Nil) {
+		return reading{}, nil
+	}
+	if err != nil {
+		return reading{}, err
+	}
+	left, err := ttl.Result()
+	return reading{raw: raw, ttl: left}, err
+}
+
+// forget deletes the record and tells the waiters.
+func (s *store) forget(ctx context.Context, name string) error {
+	pipe := s.client.Pipeline()
+	pipe.Del(ctx, name)
+	pipe.Do(ctx, s.publish, name, []byte{messageFree})
+	_, err := pipe.Exec(ctx)
+	return err
+}
+
+// answered reports whether Redis itself refused a command, so that it was not executed.
+func answered(err error) bool {
+	var refusal redis.Error
+	return errors.As(err, &refusal)
+}
+
+// wrongType reports whether err says that the name holds something else than a string.
+func wrongType(err error) bool { return err != nil && strings.Contains(err.Error(), "WRONGTYPE") }

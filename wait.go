@@ -1,0 +1,171 @@
+package idempotent
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// unconfirmedPoll is how often a waiter reads while its subscription does not stand.
+const unconfirmedPoll = time.Second
+
+// acquire owns the operation or finds its outcome, waiting for somebody else's execution if need
+// be.
+func (c *core) acquire(ctx context.Context, op *operation, lead *leading) (finding, Source, error) {
+	f, err := c.claim(ctx, op)
+	if err != nil || f.final() {
+		return f, Replayed, err
+	}
+	if err := checkFingerprint(op, f.rec); err != nil {
+		return finding{}, 0, err
+	}
+	if !op.cfg.noWait {
+		return c.wait(ctx, op, lead)
+	}
+	f, err = c.look(ctx, op)
+	if err != nil || f.final() {
+		return f, Replayed, err
+	}
+	return finding{}, 0, &InProgressError{RetryAfter: max(0, f.left)}
+}
+
+// wait waits for somebody else's execution: until its outcome, until it is ours, or until the
+// caller has enough.
+func (c *core) wait(ctx context.Context, op *operation, lead *leading) (f finding, source Source, err error) {
+	began := time.Now()
+	c.observe(ctx, Event{Kind: EventWaitStarted, Key: op.key})
+	w := &wait{core: c, op: op, lead: lead, waiter: c.hub.watch(ctx, op.name)}
+	w.recheck = time.NewTimer(unconfirmedPoll)
+	w.pause = backoff{first: 20 * time.Millisecond, limit: unconfirmedPoll}
+	defer func() {
+		w.recheck.Stop()
+		c.hub.unwatch(w.waiter)
+		c.observe(ctx, Event{Kind: EventWaitEnded, Key: op.key, Duration: time.Since(began), Err: err})
+	}()
+	f, err = w.run(ctx)
+	return f, Waited, err
+}
+
+// A wait is one wait for another process.
+type wait struct {
+	core    *core
+	op      *operation
+	lead    *leading
+	waiter  *waiter
+	recheck *time.Timer // when to read even if nobody calls
+	pause   backoff     // between reads that fail
+
+	confirmed bool
+	leaseEnd  time.Time // of the owner, as far as known
+	trouble   error     // why the last read failed
+}
+
+func (w *wait) run(ctx context.Context) (finding, error) {
+	giveUp := time.NewTimer(time.Until(w.op.waitUntil))
+	defer giveUp.Stop()
+	for {
+		step := w.core.look
+		select {
+		case <-ctx.Done():
+			return finding{}, contextError(ctx)
+		case <-w.core.closing:
+			return finding{}, ErrClosed
+		case <-giveUp.C:
+			return finding{}, w.enough()
+		case <-w.recheck.C:
+		case <-w.waiter.wake:
+			var message []byte
+			message, w.confirmed = w.core.hub.take(w.waiter)
+			if f, ok := outcomeIn(message); ok {
+				return f, nil
+			}
+			if len(message) > 0 && message[0] == messageFree {
+				step = w.core.claim
+			}
+		}
+		f, err := w.ask(ctx, step)
+		if over, err := w.judge(f, err); over {
+			return f, err
+		}
+	}
+}
+
+// enough is the error of a wait that took too long.
+func (w *wait) enough() error {
+	if w.trouble != nil {
+		return w.trouble
+	}
+	return &InProgressError{RetryAfter: standing{leaseEnd: w.leaseEnd}.leaseLeft()}
+}
+
+// outcomeIn returns the outcome that a message carries, if it does.
+func outcomeIn(message []byte) (finding, bool) {
+	if len(message) == 0 || message[0] != messageRecord && message[0] != messageShared {
+		return finding{}, false
+	}
+	rec, err := decodeRecord(message[1:])
+	if err != nil || rec.kind != kindDone {
+		return finding{}, false
+	}
+	return finding{rec: rec, stored: message[0] == messageRecord}, true
+}
+
+// judge says whether the wait is over with what was found. If not, it sets the time of the next
+// look. Redis being away for a while does not end a wait.
+func (w *wait) judge(f finding, err error) (over bool, _ error) {
+	switch {
+	case err == nil && f.final():
+		return true, nil
+	case errors.Is(err, ErrUnavailable):
+		w.trouble = err
+		w.recheck.Reset(w.pause.next())
+		return false, nil
+	case err != nil:
+		return true, err
+	}
+	w.trouble = nil
+	w.pause.reset()
+	if err := checkFingerprint(w.op, f.rec); err != nil {
+		return true, err
+	}
+	if f.left <= 0 { // just claimed by somebody else: how long for is still to be read
+		w.recheck.Reset(0)
+		return false, nil
+	}
+	w.leaseEnd = time.Now().Add(f.left)
+	w.lead.call.Publish(standing{phase: phaseRunning, fingerprint: f.rec.fingerprint, leaseEnd: w.leaseEnd})
+	sleep := f.left + time.Millisecond // PTTL rounds
+	if !w.confirmed {
+		sleep = min(sleep, unconfirmedPoll)
+	}
+	w.recheck.Reset(sleep)
+	return false, nil
+}
+
+// ask takes a step of the protocol, and returns before Redis answers when ctx ends. What the
+// step may have made ours is then given back.
+func (w *wait) ask(ctx context.Context, step func(context.Context, *operation) (finding, error)) (finding, error) {
+	type answer struct {
+		finding
+		err error
+	}
+	answers := make(chan answer)
+	left := make(chan struct{})
+	w.core.background(ctx, func(asking context.Context) {
+		f, err := step(asking, w.op)
+		select {
+		case answers <- answer{f, err}:
+		case <-left:
+			if f.lease != nil {
+				w.core.disown(asking, w.op, f.lease.attempt)
+			}
+		}
+	})
+	select {
+	case a := <-answers:
+		return a.finding, a.err
+	case <-ctx.Done():
+		close(left)
+		return finding{}, contextError(ctx)
+	}
+}
