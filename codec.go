@@ -13,8 +13,8 @@ import (
 // that went through Encode and Decode, so what a codec does not carry (unexported fields, for
 // most) is lost on replay; idemtest.CodecRoundTrip tests that.
 //
-// A Codec is called by many goroutines at once. Encode must not keep v, Decode must not keep
-// data. Changing the codec, or T, in a way that makes records unreadable does not make an
+// A Codec is called by many goroutines at once. Encode must not keep v; Decode must neither
+// keep nor change data, which other callers read at the same time. Changing the codec, or T, in a way that makes records unreadable does not make an
 // operation run again: Run returns ErrCorruptRecord until the record expires or is forgotten.
 type Codec[T any] interface {
 	Encode(v T) ([]byte, error)
@@ -87,7 +87,7 @@ type jsonCodec[T any] struct{}
 
 func (jsonCodec[T]) codecID() codecID { return codecJSON }
 
-func (jsonCodec[T]) Encode(v T) ([]byte, error) { return json.Marshal(v) }
+func (jsonCodec[T]) Encode(v T) ([]byte, error) { return json.Marshal(&v) }
 
 func (jsonCodec[T]) Decode(data []byte) (T, error) {
 	var v T

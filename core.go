@@ -2,8 +2,10 @@ package idempotent
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/idempotent-go/idempotent/internal/flight"
@@ -26,8 +28,11 @@ type core struct {
 
 	mu      sync.Mutex
 	closed  bool
-	closing chan struct{}
+	closing context.Context // ends when close begins
+	endRuns context.CancelFunc
 	active  sync.WaitGroup // runs and background work
+
+	repeating atomic.Int32 // see inBackground
 }
 
 func newCore(cfg *config, s *store, codec codecID) *core {
@@ -40,9 +45,9 @@ func newCore(cfg *config, s *store, codec codecID) *core {
 		logger:    cfg.logger,
 		defaults:  cfg.run,
 		store:     s,
-		hub:       newHub(s.client, cfg.logger),
-		closing:   make(chan struct{}),
+		hub:       newHub(s, cfg.logger),
 	}
+	c.closing, c.endRuns = context.WithCancel(context.Background())
 	c.renewer = newRenewer(s, cfg.lease, c.leaseEvent)
 	return c
 }
@@ -57,8 +62,8 @@ func (c *core) leaseEvent(e Event) {
 // A standing is where the callers of one key in this process stand.
 type standing struct {
 	phase       phase
-	fingerprint []byte    // running: what for
-	leaseEnd    time.Time // running: when its owner's lease ends unless renewed, zero if unknown
+	fingerprint []byte               // running: what for
+	leaseLeft   func() time.Duration // running: what is left of the owner's lease
 	outcome     settlement
 }
 
@@ -96,7 +101,8 @@ func failure(err error) result { return result{settlement: settlement{err: err}}
 
 // run is one Run below the typed shell: it joins the flight for its key and leads or follows.
 func (c *core) run(ctx context.Context, key string, cfg *runConfig, act action) result {
-	if err := c.begin(ctx, key); err != nil {
+	nested, err := c.begin(ctx, key)
+	if err != nil {
 		return failure(err)
 	}
 	defer c.active.Done()
@@ -109,6 +115,9 @@ func (c *core) run(ctx context.Context, key string, cfg *runConfig, act action) 
 
 		fingerprint: cfg.fingerprint,
 	}
+	if !nested {
+		op.closing = c.closing.Done()
+	}
 	call, leads := c.flights.Enter(op.name)
 	if !leads {
 		res, over := c.follow(ctx, op, call)
@@ -119,24 +128,26 @@ func (c *core) run(ctx context.Context, key string, cfg *runConfig, act action) 
 	return c.lead(ctx, op, &leading{call: call}, act)
 }
 
-// begin admits a run, or says why not. The caller must call active.Done.
-func (c *core) begin(ctx context.Context, key string) error {
+// begin admits a run, or says why not. The caller must call active.Done. A run that is nested in
+// an fn of this executor is part of that fn: close lets it go on.
+func (c *core) begin(ctx context.Context, key string) (nested bool, err error) {
 	if err := checkKey(key); err != nil {
-		return err
+		return false, err
 	}
 	if ctx.Err() != nil {
-		return contextError(ctx)
+		return false, contextError(ctx)
 	}
-	if c.executing(ctx, key) {
-		return &InProgressError{}
+	nested, same := c.executing(ctx, key)
+	if same {
+		return nested, &InProgressError{}
 	}
-	return c.admit()
+	return nested, c.admit(nested)
 }
 
-func (c *core) admit() error {
+func (c *core) admit(nested bool) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.closed {
+	if c.closed && !nested {
 		return ErrClosed
 	}
 	c.active.Add(1)
@@ -149,7 +160,7 @@ func (c *core) close() {
 	first := !c.closed
 	if first {
 		c.closed = true
-		close(c.closing)
+		c.endRuns()
 	}
 	c.mu.Unlock()
 	c.active.Wait()
@@ -159,50 +170,61 @@ func (c *core) close() {
 	}
 }
 
-// background runs fn in a goroutine that close waits for, for as long as a commit may take. A run
-// must be active.
-func (c *core) background(ctx context.Context, fn func(context.Context)) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.patience())
+// inBackground repeats try until it succeeds, for a lease at most: by then its use is over. close
+// ends the repetition. When Redis is away for many at once, most are left to their leases.
+func (c *core) inBackground(ctx context.Context, try func(context.Context) error) {
+	if c.repeating.Add(1) > maxRepeating {
+		c.repeating.Add(-1)
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.lease)
+	stop := context.AfterFunc(c.closing, cancel)
 	c.active.Go(func() {
+		defer c.repeating.Add(-1)
 		defer cancel()
-		fn(ctx)
+		defer stop()
+		_ = retry(ctx, func() error { return try(ctx) }, nil)
 	})
 }
+
+const maxRepeating = 64
 
 // patience is how long to go on trying to tell Redis about an outcome: three leases, 5 s at least.
 func (c *core) patience() time.Duration { return max(3*c.lease, 5*time.Second) }
 
-// leading is the leader's end of a flight; it is ended once.
+// leading is the leader's end of a flight. It is ended once, by the leader or by the loss of its
+// lease.
 type leading struct {
 	call *flight.Call[standing]
-	over bool
+	over atomic.Bool
 }
 
 func (l *leading) settle(s settlement) {
-	l.over = true
-	l.call.Settle(standing{phase: phaseSettled, outcome: s})
+	if l.over.CompareAndSwap(false, true) {
+		l.call.Settle(standing{phase: phaseSettled, outcome: s})
+	}
 }
 
-func (l *leading) vacate() {
-	if !l.over {
-		l.over = true
-		l.call.Vacate()
+// vacate leaves the lead to the next in line, unless the flight is settled.
+func (l *leading) vacate(last standing) {
+	if l.over.CompareAndSwap(false, true) {
+		l.call.Vacate(last)
 	}
 }
 
 // lead brings the operation to an outcome, or leaves that to the next caller in line.
 func (c *core) lead(ctx context.Context, op *operation, lead *leading, act action) result {
-	if ctx.Err() != nil {
-		lead.vacate()
-		return failure(contextError(ctx))
-	}
 	found, source, err := c.acquire(ctx, op, lead)
+	if err == nil && found.lease != nil && ctx.Err() != nil { // fn would begin with a dead context
+		c.disown(ctx, op, found.lease.attempt)
+		err = contextError(ctx)
+	}
 	switch {
 	case err != nil && concernsAll(err) && ctx.Err() == nil:
 		lead.settle(settlement{err: err})
 		return failure(err)
 	case err != nil:
-		lead.vacate()
+		lead.vacate(standingAfter(op, err))
 		return failure(err)
 	case found.rec != nil:
 		s := settlement{rec: found.rec, stored: found.stored, source: source}
@@ -215,7 +237,18 @@ func (c *core) lead(ctx context.Context, op *operation, lead *leading, act actio
 // concernsAll reports whether err says something about Redis or the record, and so to every
 // caller of the key, and not about the caller that met it.
 func concernsAll(err error) bool {
-	return errorsIsAny(err, ErrUnavailable, ErrCorruptRecord)
+	return errorsIsAny(err, ErrUnavailable, ErrCorruptRecord) && !errors.Is(err, errImpatient)
+}
+
+// standingAfter is what those know who take over from a leader that left with err: callers that
+// do not wait need not ask again, one after the other, what one of them has just been told.
+func standingAfter(op *operation, err error) standing {
+	busy, ok := errors.AsType[*InProgressError](err)
+	if !ok || !op.cfg.noWait {
+		return standing{}
+	}
+	end := time.Now().Add(busy.RetryAfter)
+	return standing{phase: phaseRunning, leaseLeft: func() time.Duration { return max(0, time.Until(end)) }}
 }
 
 // follow waits for the leader. over is false if the caller is to lead itself.
@@ -240,10 +273,10 @@ func (c *core) follow(ctx context.Context, op *operation, call *flight.Call[stan
 			return result{}, false
 		case <-ctx.Done():
 			err = contextError(ctx)
-		case <-c.closing:
+		case <-op.closing:
 			err = ErrClosed
 		case <-giveUp.C:
-			err = &InProgressError{RetryAfter: now.leaseLeft()}
+			err = now.inProgress()
 		}
 		call.Leave()
 		return failure(err), true
@@ -263,16 +296,16 @@ func (c *core) followed(ctx context.Context, op *operation, now standing) (res r
 		return failure(err), true
 	}
 	if op.cfg.noWait {
-		return failure(&InProgressError{RetryAfter: now.leaseLeft()}), true
+		return failure(now.inProgress()), true
 	}
 	return result{}, false
 }
 
-func (s standing) leaseLeft() time.Duration {
-	if s.leaseEnd.IsZero() {
-		return 0
+func (s standing) inProgress() error {
+	if s.leaseLeft == nil { // nobody is known to run it: the leader still asks
+		return &InProgressError{}
 	}
-	return max(0, time.Until(s.leaseEnd))
+	return &InProgressError{RetryAfter: s.leaseLeft()}
 }
 
 // replay is what a caller gets that did not run fn.

@@ -133,12 +133,13 @@ func Retryable(err error) error {
 // IsRetryable reports whether err, or an error it wraps, was marked with Retryable or has a
 // method Retryable() bool that says so. It is the usual argument of WithShouldIgnoreError. A
 // timeout is not retryable by itself: whether it did something is not known.
-func IsRetryable(err error) bool {
-	r, ok := errors.AsType[interface {
-		error
-		Retryable() bool
-	}](err)
-	return ok && r.Retryable()
+func IsRetryable(err error) (retryable bool) {
+	visitErrors(err, func(node error) bool {
+		r, ok := node.(interface{ Retryable() bool })
+		retryable = ok && r.Retryable()
+		return !retryable
+	})
+	return retryable
 }
 
 type retryableError struct{ err error }

@@ -52,8 +52,15 @@ func (c *core) execute(ctx context.Context, op *operation, lead *leading, l *lea
 	}
 	p.fnCtx, p.end = context.WithCancelCause(context.WithValue(base, executionKey{}, p.inner))
 	l.key = op.key
-	c.renewer.keep(l, p.end)
-	lead.call.Publish(standing{phase: phaseRunning, fingerprint: op.fingerprint, leaseEnd: l.renewed.Add(l.duration)})
+	c.renewer.keep(l, func() {
+		p.end(ErrLeaseLost)
+		lead.vacate(standing{}) // the others are not to wait for a fn that may never return
+	})
+	lead.call.Publish(standing{
+		phase:       phaseRunning,
+		fingerprint: op.fingerprint,
+		leaseLeft:   func() time.Duration { return c.renewer.left(l) },
+	})
 	c.observe(ctx, Event{Kind: EventClaimed, Key: op.key, Attempt: int(l.attempt)})
 	if op.cfg.detached {
 		return p.performDetached()
@@ -95,26 +102,37 @@ func (p *performance) performDetached() result {
 	})
 	select {
 	case res := <-done:
-		if res.panicked != nil {
-			panic(res.panicked.Value)
-		}
-		if res.exited {
-			runtime.Goexit()
-		}
-		return res
+		return res.deliver()
 	case <-p.ctx.Done():
+	}
+	select {
+	case res := <-done:
+		return res.deliver()
+	default:
 		return failure(contextError(p.ctx))
 	}
 }
 
+// deliver ends the caller's goroutine as fn ended its own.
+func (r result) deliver() result {
+	if r.panicked != nil {
+		panic(r.panicked.Value)
+	}
+	if r.exited {
+		runtime.Goexit()
+	}
+	return r
+}
+
 // conclude settles the operation after fn ended: in Redis, for the followers, for the caller.
 func (p *performance) conclude(end *ending, began time.Time) result {
-	defer p.lead.vacate() // unless it was settled
+	defer p.lead.vacate(standing{}) // unless it was settled
 	p.inner.over.Store(true)
+	p.renewer.ending(p.lease)
+	defer p.renewer.drop(p.lease) // renewed for as long as the commit takes
 	stopped := p.fnCtx.Err() != nil
 	cause := context.Cause(p.fnCtx)
 	p.end(context.Canceled)
-	defer p.renewer.drop(p.lease) // renewed for as long as the commit takes
 	p.observe(p.ctx, Event{Kind: EventExecuted, Key: p.op.key, Attempt: int(p.lease.attempt), Duration: time.Since(began), Err: end.cause()})
 	if end.panicked != nil && p.op.cfg.detached {
 		p.logger.Error("idempotent: detached fn panicked", "key", p.op.key, "namespace", p.namespace, "stack", string(end.panicked.Stack))
@@ -123,10 +141,11 @@ func (p *performance) conclude(end *ending, began time.Time) result {
 	res := result{ran: true, fnErr: end.err, attempt: p.lease.attempt, panicked: end.panicked, settlement: settlement{source: Executed}}
 	switch {
 	case end.exited:
-		p.release(0, []byte{messageFree}, errExited)
+		p.release(nil, errExited)
 	case end.encodeErr != nil:
 		res.err = &causeError{text: ErrNotRecorded.Error() + ": " + end.encodeErr.Error(), sentinel: ErrNotRecorded, cause: end.encodeErr}
 		p.abandon(res.err)
+		p.lead.settle(settlement{err: res.err}) // none of those who joined is to run it again
 	case end.err != nil && stopped && cutShort(end.err, cause):
 		if errors.Is(cause, ErrLeaseLost) {
 			res.err = ErrLeaseLost
@@ -141,8 +160,12 @@ func (p *performance) conclude(end *ending, began time.Time) result {
 var errExited = errors.New("fn exited its goroutine")
 
 // cutShort reports whether fn failed because its context had ended.
-func cutShort(err, cause error) bool {
-	return errorsIsAny(err, context.Canceled, context.DeadlineExceeded, cause)
+func cutShort(err, cause error) (short bool) {
+	visitErrors(err, func(node error) bool {
+		short = isNode(node, context.Canceled) || isNode(node, context.DeadlineExceeded) || isNode(node, cause)
+		return !short
+	})
+	return short
 }
 
 // settle records the outcome, or releases the operation if its error is one to ignore.
@@ -171,10 +194,10 @@ func (p *performance) settle(end *ending, res *result) {
 	case !ignore:
 		p.commit(rec, raw, res)
 	case p.op.cfg.ignored == ShareWithWaiters:
-		p.release(0, append([]byte{messageShared}, raw...), end.cause())
+		p.release(append([]byte{messageShared}, raw...), end.cause())
 		p.lead.settle(settlement{rec: rec, source: Executed})
 	default:
-		p.release(0, []byte{messageFree}, end.cause())
+		p.release(nil, end.cause())
 	}
 }
 
@@ -235,20 +258,26 @@ func (p *performance) commit(rec *record, raw []byte, res *result) {
 // abandon ends the lease at once and keeps the attempt number: what fn did is not known, so the
 // next one is told, or refused.
 func (p *performance) abandon(why error) {
-	p.release(p.lease.retention, []byte{messageRead}, why)
+	p.leave(EventInterrupted, why, func(ctx context.Context) error {
+		return p.store.release(ctx, p.op.name, p.op.token, []byte{messageRead}, p.ownerless(p.op, p.lease.attempt))
+	})
 }
 
-// release gives the operation up. When Redis does not answer, that goes on in the background;
-// the lease bounds the harm.
-func (p *performance) release(keep time.Duration, message []byte, why error) {
+// release gives the operation up after an execution that is as good as none. shared is the
+// outcome for those who wait, if they are to have it.
+func (p *performance) release(shared []byte, why error) {
+	p.leave(EventReleased, why, func(ctx context.Context) error {
+		return p.giveUp(ctx, p.op, p.lease.attempt, shared)
+	})
+}
+
+// leave ends the ownership without an outcome. When Redis does not answer, it goes on trying in
+// the background; the lease bounds the harm.
+func (p *performance) leave(kind EventKind, why error, release func(context.Context) error) {
+	p.renewer.drop(p.lease)
 	ctx := context.WithoutCancel(p.ctx)
-	try := func(ctx context.Context) error {
-		return p.store.release(ctx, p.op.name, p.op.token, keep, message)
+	if release(ctx) != nil {
+		p.inBackground(ctx, release)
 	}
-	if try(ctx) != nil {
-		p.background(ctx, func(ctx context.Context) {
-			_ = retry(ctx, func() error { return try(ctx) }, nil)
-		})
-	}
-	p.observe(p.ctx, Event{Kind: EventReleased, Key: p.op.key, Attempt: int(p.lease.attempt), Err: why})
+	p.observe(p.ctx, Event{Kind: kind, Key: p.op.key, Attempt: int(p.lease.attempt), Err: why})
 }

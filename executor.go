@@ -82,7 +82,11 @@ func (e *Executor[T]) Run(ctx context.Context, key string, fn func(ctx context.C
 	if res.ran {
 		return e.executed(ctx, key, ran, &res)
 	}
-	return e.replayed(ctx, key, &res)
+	value, err := e.replayed(ctx, key, &res)
+	if cfg.report != nil && errors.Is(err, ErrCorruptRecord) {
+		*cfg.report = Report{}
+	}
+	return value, err
 }
 
 func (e *Executor[T]) configure(ctx context.Context, nilFn bool, opts []RunOption) (*runConfig, error) {
@@ -150,8 +154,11 @@ func errorHook(name string, f func(context.Context, string, error) error, ctx co
 
 // both is the error of the executor together with fn's, either of which may be nil.
 func both(own, err error) error {
-	if own == nil || err == nil {
-		return errors.Join(own, err)
+	switch {
+	case own == nil:
+		return err
+	case err == nil:
+		return own
 	}
 	return fmt.Errorf("%w; %w", own, err)
 }

@@ -88,15 +88,18 @@ type execution struct {
 	over  atomic.Bool
 }
 
-// executing reports whether ctx belongs to an execution of this key that has not ended.
-func (c *core) executing(ctx context.Context, key string) bool {
+// executing reports whether ctx belongs to an execution of this core that has not ended, and
+// whether to one of this very key.
+func (c *core) executing(ctx context.Context, key string) (nested, same bool) {
 	x, _ := ctx.Value(executionKey{}).(*execution)
 	for ; x != nil; x = x.outer {
-		if x.info.Key == key && !x.over.Load() && c.sameOperations(x.core) {
-			return true
+		if x.over.Load() {
+			continue
 		}
+		nested = nested || x.core == c
+		same = same || x.info.Key == key && c.sameOperations(x.core)
 	}
-	return false
+	return nested, same
 }
 
 // sameOperations reports whether both cores keep their operations under the same names in the

@@ -2,6 +2,7 @@ package idempotent
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 )
@@ -18,7 +19,8 @@ type lease struct {
 	renewed  time.Time // when the last successful claim or renewal was sent
 	renewing bool
 	lost     bool
-	lose     context.CancelCauseFunc // ends fn's context
+	ending   bool   // fn has returned: what becomes of the lease concerns nobody any more
+	lose     func() // told once
 	key      string
 }
 
@@ -51,8 +53,8 @@ func newRenewer(s *store, duration time.Duration, onEvent func(Event)) *renewer 
 	}
 }
 
-// keep renews l until drop, and calls lose when it is lost.
-func (r *renewer) keep(l *lease, lose context.CancelCauseFunc) {
+// keep renews l until drop, and calls lose if it is lost before ending.
+func (r *renewer) keep(l *lease, lose func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	l.lose = lose
@@ -62,16 +64,22 @@ func (r *renewer) keep(l *lease, lose context.CancelCauseFunc) {
 	}
 }
 
-// drop stops renewing l, and reports whether it was lost before.
-func (r *renewer) drop(l *lease) (lost bool) {
+// ending says that fn has returned: l is still renewed, and its loss is no event any more.
+func (r *renewer) ending(l *lease) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	l.ending = true
+}
+
+// drop stops renewing l.
+func (r *renewer) drop(l *lease) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.leases, l)
-	return l.lost
 }
 
-// held returns what is left of l as far as this process knows.
-func (r *renewer) held(l *lease) time.Duration {
+// left returns what is left of l as far as this process knows.
+func (r *renewer) left(l *lease) time.Duration {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return max(0, time.Until(l.deadline()))
@@ -93,19 +101,35 @@ func (r *renewer) arm(d time.Duration) {
 	r.timer = time.AfterFunc(d, r.fire)
 }
 
-// fire ends the leases that ran out and renews those that are due. It arms the timer again before
-// it talks to Redis, so that a Redis that hangs keeps no lease from ending in time.
+// fire ends the leases that ran out and renews those that are due, each server's by itself. It
+// armed the timer again before it talks to Redis, so that a server that hangs keeps no lease from
+// ending in time, and no other server's lease from being renewed.
 func (r *renewer) fire() {
 	defer r.firing.Done()
 	due, lost := r.check(time.Now())
+	for _, batch := range r.batches(due) {
+		r.firing.Go(func() { r.renew(batch) })
+	}
 	for _, l := range lost {
-		r.onEvent(Event{Kind: EventLeaseLost, Key: l.key, Attempt: int(l.attempt), Err: ErrLeaseLost})
+		r.onEvent(lostEvent(l))
 	}
-	for len(due) > 0 {
-		n := min(len(due), renewBatch)
-		r.renew(due[:n])
-		due = due[n:]
+}
+
+func lostEvent(l *lease) Event {
+	return Event{Kind: EventLeaseLost, Key: l.key, Attempt: int(l.attempt), Err: ErrLeaseLost}
+}
+
+// batches groups leases by server, renewBatch at most in each group.
+func (r *renewer) batches(due []renewal) (batches [][]renewal) {
+	byServer := make(map[string][]renewal)
+	for _, one := range due {
+		address, _, _ := r.store.node(context.Background(), one.lease.name)
+		byServer[address] = append(byServer[address], one)
 	}
+	for _, group := range byServer {
+		batches = slices.AppendSeq(batches, slices.Chunk(group, renewBatch))
+	}
+	return batches
 }
 
 func (r *renewer) check(now time.Time) (due []renewal, lost []*lease) {
@@ -117,7 +141,7 @@ func (r *renewer) check(now time.Time) (due []renewal, lost []*lease) {
 	}
 	next := now.Add(r.tick)
 	for l := range r.leases {
-		if l.lost {
+		if l.lost || l.ending && !now.Before(l.deadline()) {
 			continue
 		}
 		if !now.Before(l.deadline()) {
@@ -137,17 +161,21 @@ func (r *renewer) check(now time.Time) (due []renewal, lost []*lease) {
 	return due, lost
 }
 
-// end marks l lost and cancels its fn. The caller holds the mutex.
+// end marks l lost. The caller holds the mutex.
 func (r *renewer) end(l *lease) {
 	l.lost = true
-	l.lose(ErrLeaseLost)
+	l.lose()
 }
 
 func (r *renewer) renew(batch []renewal) {
 	sent := time.Now()
 	r.store.renew(context.Background(), batch)
+	events := make([]Event, 0, len(batch))
 	for _, done := range batch {
-		if event := r.finish(done, sent); event.Kind != 0 {
+		events = append(events, r.finish(done, sent))
+	}
+	for _, event := range events {
+		if event.Kind != 0 {
 			r.onEvent(event)
 		}
 	}
@@ -158,19 +186,16 @@ func (r *renewer) finish(done renewal, sent time.Time) (event Event) {
 	defer r.mu.Unlock()
 	l := done.lease
 	l.renewing = false
-	if _, kept := r.leases[l]; !kept || l.lost {
+	_, kept := r.leases[l]
+	switch {
+	case !kept, l.lost, done.err != nil: // an error: tried again at the next tick, until the lease runs out
+		return Event{}
+	case done.mine:
+		l.renewed = sent
+		return Event{Kind: EventRenewed, Key: l.key, Attempt: int(l.attempt)}
+	case l.ending: // the record is the outcome by now
 		return Event{}
 	}
-	event = Event{Key: l.key, Attempt: int(l.attempt)}
-	switch {
-	case done.err != nil:
-		return Event{} // tried again at the next tick, until the lease runs out
-	case !done.mine:
-		r.end(l)
-		event.Kind, event.Err = EventLeaseLost, ErrLeaseLost
-	default:
-		l.renewed = sent
-		event.Kind = EventRenewed
-	}
-	return event
+	r.end(l)
+	return lostEvent(l)
 }

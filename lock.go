@@ -15,6 +15,7 @@ type operation struct {
 	cfg       *runConfig
 	token     token
 	waitUntil time.Time
+	closing   <-chan struct{} // nil for a run that close does not end
 	// fingerprint is what goes into the record: the call's own or, when it has none, that of the
 	// execution it takes over from.
 	fingerprint []byte
@@ -64,7 +65,7 @@ func (c *core) claim(ctx context.Context, op *operation) (finding, error) {
 	sent := time.Now()
 	there, err := c.store.claim(ctx, op.name, c.running(op, 1).encode(), c.lease+op.retention())
 	if err != nil {
-		if !answered(err) {
+		if !wrongType(err) {
 			c.disown(ctx, op, 1)
 		}
 		return finding{}, storeError(err)
@@ -115,20 +116,35 @@ func (c *core) own(ctx context.Context, op *operation, attempt uint32, sent time
 var errSlow = errors.New("the server takes longer than the lease to answer")
 
 // disown frees, in the background, an operation that may be ours without our knowing, so that it
-// does not stay blocked for a lease. From attempt 2 on the record stays, with its number. The
-// operation goes on under another token, which the late release cannot touch.
+// does not stay blocked for a lease: a command that failed may have been executed, whatever the
+// error says, since go-redis repeats commands by itself. The operation goes on under another
+// token, which neither the late release nor the late command can touch.
 func (c *core) disown(ctx context.Context, op *operation, attempt uint32) {
-	lost := op.token
+	lost := *op
 	op.token = newToken()
-	keep, message := time.Duration(0), byte(messageFree)
+	c.inBackground(ctx, func(ctx context.Context) error { return c.giveUp(ctx, &lost, attempt, nil) })
+}
+
+// giveUp releases an operation that is ours. The first attempt leaves no trace, unless what it did
+// is unknown; from the second on the record stays, for its number. shared is the message in the
+// place of the usual one.
+func (c *core) giveUp(ctx context.Context, op *operation, attempt uint32, shared []byte) error {
+	message, stays := []byte{messageFree}, (*record)(nil)
 	if attempt > 1 {
-		keep, message = op.retention(), messageRead
+		message, stays = []byte{messageRead}, c.ownerless(op, attempt)
 	}
-	c.background(ctx, func(ctx context.Context) {
-		_ = retry(ctx, func() error {
-			return c.store.release(ctx, op.name, lost, keep, []byte{message})
-		}, nil)
-	})
+	if shared != nil {
+		message = shared
+	}
+	return c.store.release(ctx, op.name, op.token, message, stays)
+}
+
+// ownerless is the record of an execution without an outcome: its lease is over, and its token is
+// nobody's, so that a renewal still under way does not revive it.
+func (c *core) ownerless(op *operation, attempt uint32) *record {
+	rec := c.running(op, attempt)
+	rec.token = newToken()
+	return rec
 }
 
 // look reads who has the operation, and takes it over if its owner is dead.
@@ -168,7 +184,7 @@ func (c *core) takeOver(ctx context.Context, op *operation, dead finding) (findi
 	instead, taken, err := c.store.takeOver(ctx, op.name, dead.raw, next.encode(), ttl, dead.rec.retention, refuse)
 	switch {
 	case err != nil:
-		if !answered(err) && !refuse {
+		if !refuse {
 			c.disown(ctx, op, next.attempt)
 		}
 		return finding{}, storeError(err)

@@ -59,7 +59,7 @@ const (
 	EventExecuted
 	// EventRecorded: the outcome, Size bytes, is stored; Duration counts from the end of fn.
 	EventRecorded
-	// EventReleased: the execution ended without an outcome to record, because of Err.
+	// EventReleased: the execution ended with an Err that is not recorded: an ignored one.
 	EventReleased
 	// EventReplayed: a caller got a recorded outcome.
 	EventReplayed
@@ -74,7 +74,8 @@ const (
 	EventRenewed
 	// EventLeaseLost: the lease is lost while fn runs; its context is cancelled.
 	EventLeaseLost
-	// EventInterrupted: an execution without an outcome was found; Attempt is its number.
+	// EventInterrupted: an execution ended without an outcome, and what it did is unknown. Its own
+	// process says so with an Err, or another one that found it dead, without.
 	EventInterrupted
 	// EventCommitRetried: storing the outcome failed with Err and is tried again.
 	EventCommitRetried

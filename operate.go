@@ -13,7 +13,8 @@ func (c *core) enter(ctx context.Context, key string) error {
 	if err := checkKey(key); err != nil {
 		return err
 	}
-	return c.admit()
+	nested, _ := c.executing(ctx, key)
+	return c.admit(nested)
 }
 
 func (c *core) peek(ctx context.Context, key string) (Status, error) {
@@ -74,15 +75,14 @@ func (c *core) resolve(ctx context.Context, key string, cfg *runConfig, payload 
 	defer c.active.Done()
 	name := redisName(c.namespace, key)
 	defer c.flights.Detach(name)
-	settled := &record{kind: kindDone, token: newToken(), attempt: 1, outcome: outcomeValue, codec: c.codec, payload: payload}
+	settled := &record{kind: kindDone, token: newToken(), outcome: outcomeValue, codec: c.codec, payload: payload}
 	got, err := c.store.read(ctx, name)
 	if err != nil {
 		return storeError(err)
 	}
 	seen := got.raw
 	for {
-		settled.at = time.Now()
-		settled.fingerprint = cfg.fingerprint
+		settled.at, settled.attempt, settled.fingerprint = time.Now(), 1, cfg.fingerprint
 		if len(seen) > 0 {
 			rec, err := decodeRecord(seen)
 			if err != nil {

@@ -29,6 +29,8 @@ const (
 	DefaultMessageLimit = 64 << 10
 
 	MinLease = 10 * time.Millisecond
+	// MaxDuration is the longest lease and the longest TTL: 100 years.
+	MaxDuration = 100 * 365 * 24 * time.Hour
 )
 
 type config struct {
@@ -105,6 +107,9 @@ func WithHooks[T any](hooks Hooks[T]) Option {
 
 // WithObserver sets who is told what the executor does, for metrics and traces.
 func WithObserver(observer Observer) Option {
+	if observer == nil {
+		observer = ObserverFunc(nil) // refused by New
+	}
 	return option(func(c *config) { c.observer = observer })
 }
 
@@ -293,8 +298,8 @@ func validateConfig(c *config, client redis.UniversalClient) error {
 	if !namespacePattern.MatchString(c.namespace) {
 		errs = append(errs, invalid("WithNamespace", "namespace", fmt.Sprintf("%q", c.namespace), namespacePattern.String()))
 	}
-	if c.lease < MinLease {
-		errs = append(errs, invalid("WithLease", "lease", c.lease.String(), MinLease.String()+" or more"))
+	if c.lease < MinLease || c.lease > MaxDuration {
+		errs = append(errs, invalid("WithLease", "lease", c.lease.String(), "10ms or more, up to MaxDuration"))
 	}
 	if c.messageLimit < 0 {
 		errs = append(errs, invalid("WithMessageLimit", "limit", fmt.Sprint(c.messageLimit), "0 or more bytes"))
@@ -319,11 +324,11 @@ func validateConfig(c *config, client redis.UniversalClient) error {
 
 func validateRun(c *runConfig) error {
 	var errs []error
-	if c.ttl < time.Millisecond {
-		errs = append(errs, invalid("WithTTL", "ttl", c.ttl.String(), "1ms or more"))
+	if c.ttl < time.Millisecond || c.ttl > MaxDuration {
+		errs = append(errs, invalid("WithTTL", "ttl", c.ttl.String(), "1ms or more, up to MaxDuration"))
 	}
-	if c.errorTTLSet && c.errorTTL < time.Millisecond {
-		errs = append(errs, invalid("WithErrorTTL", "ttl", c.errorTTL.String(), "1ms or more"))
+	if c.errorTTLSet && (c.errorTTL < time.Millisecond || c.errorTTL > MaxDuration) {
+		errs = append(errs, invalid("WithErrorTTL", "ttl", c.errorTTL.String(), "1ms or more, up to MaxDuration"))
 	}
 	if c.waitTimeout <= 0 {
 		errs = append(errs, invalid("WithWaitTimeout", "timeout", c.waitTimeout.String(), "more than 0; WithNoWait does not wait at all"))

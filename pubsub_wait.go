@@ -10,11 +10,11 @@ import (
 )
 
 // A hub owns the executor's subscriptions. Every operation that is waited for is a topic; a link
-// is one subscription connection: one in all, or one per master of a Cluster. Lock order: hub.mu
+// is one subscription connection: one in all, or one for each master of a Cluster or shard of a Ring. Lock order: hub.mu
 // is the only lock, and is never held across a call to Redis.
 type hub struct {
-	client  redis.UniversalClient
-	sharded bool
+	store   *store
+	sharded bool // SSUBSCRIBE, on Cluster
 	logger  *slog.Logger
 	ctx     context.Context // ends with close
 	stop    context.CancelFunc
@@ -22,7 +22,7 @@ type hub struct {
 
 	mu     sync.Mutex
 	topics map[string]*topic
-	links  map[string]*link // by the address of the master; "" when there is one link in all
+	links  map[string]*link // by the address of the server; "" when there is one in all
 }
 
 // A topic is an operation that somebody waits for.
@@ -41,12 +41,11 @@ type waiter struct {
 	message []byte // the latest, nil if there is none but a read is due
 }
 
-func newHub(client redis.UniversalClient, logger *slog.Logger) *hub {
-	_, sharded := client.(*redis.ClusterClient)
+func newHub(s *store, logger *slog.Logger) *hub {
 	ctx, stop := context.WithCancel(context.Background())
 	return &hub{
-		client:  client,
-		sharded: sharded,
+		store:   s,
+		sharded: s.publish == "SPUBLISH",
 		logger:  logger,
 		ctx:     ctx,
 		stop:    stop,
@@ -103,22 +102,24 @@ func (h *hub) close() {
 	h.done.Wait()
 }
 
-// route finds the connection a channel belongs on. When the Cluster cannot say, any will do: the
-// waiter reads from time to time until its subscription stands.
+// route finds the connection a channel belongs on. While nobody can say, that is a link without
+// a server, from which regroup takes the channel away again.
 func (h *hub) route(ctx context.Context, name string) (address string, node redis.UniversalClient) {
-	if cluster, ok := h.client.(*redis.ClusterClient); ok {
-		if master, err := cluster.MasterForKey(ctx, name); err == nil {
-			return master.Options().Addr, master
-		}
+	address, node, err := h.store.node(ctx, name)
+	if err != nil {
+		return "", nil
 	}
-	return "", h.client
+	return address, node
 }
 
 // attach puts a topic on its link, which it makes if need be. The caller holds the mutex.
 func (h *hub) attach(name string, t *topic, address string, node redis.UniversalClient) {
 	l := h.links[address]
 	if l == nil {
-		l = &link{hub: h, address: address, node: node, wanted: make(map[string]struct{}), changed: make(chan struct{}, 1)}
+		l = &link{
+			hub: h, address: address, node: node,
+			wanted: make(map[string]struct{}), dropped: make(map[string]int), changed: make(chan struct{}, 1),
+		}
 		h.links[address] = l
 		h.done.Go(l.run)
 	}
@@ -164,11 +165,12 @@ func (w *waiter) notify() {
 type link struct {
 	hub     *hub
 	address string
-	node    redis.UniversalClient
+	node    redis.UniversalClient // nil when no server is known; run's goroutine owns it
 
 	// Guarded by hub.mu.
 	wanted  map[string]struct{}
-	pending []string // names that were wanted, or are not any more
+	dropped map[string]int // unsubscribed from, and the server has not said so yet
+	pending []string       // names that were wanted, or are not any more
 	changed chan struct{}
 }
 
@@ -186,8 +188,8 @@ func (l *link) change(name string) {
 	}
 }
 
-// run keeps the connection until the hub is closed or, on a Cluster, nothing is wanted of this
-// master any more after a failure.
+// run keeps the connection until the hub is closed or, after a failure, nothing is wanted of this
+// server any more.
 func (l *link) run() {
 	pause := backoff{first: 10 * time.Millisecond, limit: maxLinkBackoff}
 	for {
@@ -196,6 +198,7 @@ func (l *link) run() {
 		if l.hub.ctx.Err() != nil {
 			return
 		}
+		l.unconfirm()
 		l.hub.logger.Warn("idempotent: subscription lost, waiters read until it is back", "error", err.Error())
 		if time.Since(began) > maxLinkBackoff {
 			pause.reset()
@@ -213,6 +216,9 @@ func (l *link) run() {
 
 // session is one connection, from its making to its loss or the close of the hub.
 func (l *link) session() error {
+	if l.node == nil {
+		return errNoServer
+	}
 	ctx := l.hub.ctx
 	var ps *redis.PubSub
 	if l.hub.sharded {
@@ -268,6 +274,7 @@ func (l *link) session() error {
 func (l *link) resubscribe() {
 	l.hub.mu.Lock()
 	defer l.hub.mu.Unlock()
+	clear(l.dropped)
 	l.pending = l.pending[:0]
 	for name := range l.wanted {
 		l.change(name)
@@ -287,6 +294,7 @@ func (l *link) diff(have map[string]struct{}) (add, drop []string) {
 			add = append(add, name)
 		case !wanted && held:
 			delete(have, name)
+			l.dropped[name]++
 			drop = append(drop, name)
 		case wanted && held && !l.hub.topics[name].confirmed:
 			// Dropped and wanted again before this goroutine came to it: the subscription stands.
@@ -323,50 +331,64 @@ func (l *link) subscribe(ctx context.Context, ps *redis.PubSub, add, drop []stri
 	return nil
 }
 
-// regroup marks the link's topics unconfirmed and, on a Cluster, moves those whose slot is
-// elsewhere now. It reports whether the link goes on.
+// regroup marks the link's topics unconfirmed and moves those that belong on another server by
+// now. It reports whether the link goes on.
 func (l *link) regroup() bool {
 	type place struct {
-		name    string
 		address string
 		node    redis.UniversalClient
 	}
-	var places []place
+	places := make(map[string]place)
 	for _, name := range l.unconfirm() {
-		if l.hub.sharded {
-			address, node := l.hub.route(l.hub.ctx, name)
-			places = append(places, place{name, address, node})
-		}
+		address, node := l.hub.route(l.hub.ctx, name)
+		places[name] = place{address, node}
 	}
 	l.hub.mu.Lock()
 	defer l.hub.mu.Unlock()
-	for _, p := range places {
-		t := l.hub.topics[p.name]
-		if t != nil && t.link == l && p.address != l.address {
-			delete(l.wanted, p.name)
-			l.hub.attach(p.name, t, p.address, p.node)
+	for name, p := range places {
+		t := l.hub.topics[name]
+		switch {
+		case t == nil || t.link != l:
+		case p.address == l.address:
+			l.node = p.node
+		default:
+			delete(l.wanted, name)
+			l.hub.attach(name, t, p.address, p.node)
 		}
 	}
-	if l.hub.sharded && len(l.wanted) == 0 {
+	if len(l.wanted) == 0 {
 		delete(l.hub.links, l.address)
 		return false
 	}
 	return true
 }
 
+// unconfirm lets everybody know that the subscription does not stand, and returns the names.
 func (l *link) unconfirm() (names []string) {
 	l.hub.mu.Lock()
 	defer l.hub.mu.Unlock()
 	for name := range l.wanted {
-		l.hub.topics[name].confirmed = false
 		names = append(names, name)
+		t := l.hub.topics[name]
+		t.confirmed = false
+		for w := range t.waiters {
+			w.notify()
+		}
 	}
 	return names
 }
 
-func (l *link) wants(name string) bool {
+// unsubscribed reports whether the server's word that it dropped a channel was asked for. On a
+// Cluster it drops those whose slot moves away.
+func (l *link) unsubscribed(name string) (asked bool) {
 	l.hub.mu.Lock()
 	defer l.hub.mu.Unlock()
-	_, ok := l.wanted[name]
-	return ok
+	if l.dropped[name] == 0 {
+		return false
+	}
+	l.dropped[name]--
+	if l.dropped[name] == 0 {
+		delete(l.dropped, name)
+	}
+	return true
 }

@@ -18,8 +18,9 @@ type receiver struct {
 }
 
 var (
-	errSilent = errors.New("no answer to a ping")
-	errMoved  = errors.New("the server ended the subscription")
+	errSilent   = errors.New("no answer to a ping")
+	errMoved    = errors.New("the server ended the subscription")
+	errNoServer = errors.New("no server is known for the channel")
 )
 
 // heard reports whether anything came since it was last called.
@@ -47,8 +48,8 @@ func (r *receiver) pass(message any) error {
 		switch m.Kind {
 		case "subscribe", "ssubscribe":
 			r.link.hub.confirm(m.Channel)
-		case "sunsubscribe": // unasked when the slot moves to another master
-			if r.link.wants(m.Channel) {
+		case "unsubscribe", "sunsubscribe":
+			if !r.link.unsubscribed(m.Channel) {
 				return errMoved
 			}
 		}

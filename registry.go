@@ -1,10 +1,13 @@
 package idempotent
 
 import (
+	"encoding"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
+	"strings"
 
 	"github.com/vmihailenco/msgpack/v5"
 )
@@ -23,16 +26,18 @@ type ErrorRegistry struct {
 type ErrorDef struct {
 	code string
 	err  error
-	// find returns the errors in the tree of err that this definition covers, as stored data.
-	find func(err error) [][]byte
-	// restore makes the error of one such datum.
+	// match stores the node of an error tree, if this definition covers it.
+	match func(node error) (data []byte, ok bool)
+	// once says that one match is as good as many.
+	once bool
+	// restore makes the error of what match stored.
 	restore func(data []byte) (error, error)
 }
 
 // NewErrorRegistry makes a registry. A definition that cannot be used (an empty or repeated code,
 // a nil sentinel, a type that cannot be restored) is reported by New, as ErrInvalidOption.
 func NewErrorRegistry(defs ...ErrorDef) *ErrorRegistry {
-	r := &ErrorRegistry{defs: make(map[string]ErrorDef, len(defs)), list: defs}
+	r := &ErrorRegistry{defs: make(map[string]ErrorDef, len(defs)), list: slices.Clone(defs)}
 	for _, d := range defs {
 		switch _, taken := r.defs[d.code]; {
 		case d.code == "":
@@ -50,19 +55,14 @@ func NewErrorRegistry(defs ...ErrorDef) *ErrorRegistry {
 // Sentinel registers one error value, such as var ErrDeclined = errors.New("declined"). A replayed
 // error matches it, by errors.Is, when the error that fn returned did.
 func Sentinel(code string, err error) ErrorDef {
-	d := ErrorDef{code: code}
+	d := ErrorDef{code: code, once: true}
 	switch {
 	case err == nil:
 		d.err = invalid("Sentinel", code, "nil", "an error")
-	case !reflect.TypeOf(err).Comparable():
+	case !reflect.ValueOf(err).Comparable():
 		d.err = invalid("Sentinel", code, fmt.Sprintf("a %T", err), "an error that can be compared; ErrorType registers a type")
 	}
-	d.find = func(in error) [][]byte {
-		if errors.Is(in, err) {
-			return [][]byte{nil}
-		}
-		return nil
-	}
+	d.match = func(node error) ([]byte, bool) { return nil, isNode(node, err) }
 	d.restore = func([]byte) (error, error) { return err, nil }
 	return d
 }
@@ -76,24 +76,16 @@ func ErrorType[E error](code string) ErrorDef {
 	if problem := unrestorable(typ); problem != "" {
 		d.err = invalid("ErrorType", code, fmt.Sprintf("%v, %s", typ, problem), `a struct, or a pointer to one, whose exported fields encoding/json restores; tag others with json:"-"`)
 	}
-	d.find = func(in error) (found [][]byte) {
-		walkErrors(in, 0, func(node error) {
-			e, ok := node.(E)
-			if !ok || isNil(reflect.ValueOf(e)) {
-				return
-			}
-			if data, err := json.Marshal(e); err == nil {
-				found = append(found, data)
-			}
-		})
-		if found == nil { // an As method may make an E of another type
-			if e, ok := errors.AsType[E](in); ok && !isNil(reflect.ValueOf(e)) {
-				if data, err := json.Marshal(e); err == nil {
-					found = append(found, data)
-				}
-			}
+	d.match = func(node error) ([]byte, bool) {
+		e, ok := node.(E)
+		if as, own := node.(interface{ As(any) bool }); !ok && own {
+			ok = as.As(&e)
 		}
-		return found
+		if !ok || isNil(reflect.ValueOf(e)) {
+			return nil, false
+		}
+		data, err := json.Marshal(e)
+		return data, err == nil
 	}
 	d.restore = func(data []byte) (error, error) {
 		var e E
@@ -109,26 +101,38 @@ func ErrorType[E error](code string) ErrorDef {
 }
 
 // unrestorable says why values of typ do not survive encoding/json, or "".
-func unrestorable(typ reflect.Type) string {
-	if typ.Kind() == reflect.Interface {
-		return "an interface"
-	}
-	if typ.Implements(reflect.TypeFor[json.Unmarshaler]()) || reflect.PointerTo(typ).Implements(reflect.TypeFor[json.Unmarshaler]()) {
+func unrestorable(typ reflect.Type) string { return unrestorableIn(typ, make(map[reflect.Type]bool)) }
+
+func unrestorableIn(typ reflect.Type, seen map[reflect.Type]bool) string {
+	if seen[typ] {
 		return ""
 	}
-	if typ.Kind() == reflect.Pointer {
-		typ = typ.Elem()
+	seen[typ] = true
+	if reflect.PointerTo(typ).Implements(reflect.TypeFor[json.Unmarshaler]()) || reflect.PointerTo(typ).Implements(reflect.TypeFor[encoding.TextUnmarshaler]()) {
+		return ""
 	}
-	if typ.Kind() != reflect.Struct {
-		return "" // a string, a number: json restores it
+	switch typ.Kind() {
+	case reflect.Func, reflect.Chan, reflect.UnsafePointer, reflect.Complex64, reflect.Complex128:
+		return fmt.Sprintf("which is or has a %v", typ)
+	case reflect.Interface:
+		if typ.NumMethod() > 0 {
+			return fmt.Sprintf("which is or has the interface %v", typ)
+		}
+	case reflect.Pointer, reflect.Slice, reflect.Array, reflect.Map:
+		return unrestorableIn(typ.Elem(), seen)
+	case reflect.Struct:
+		return unrestorableField(typ, seen)
 	}
+	return ""
+}
+
+func unrestorableField(typ reflect.Type, seen map[reflect.Type]bool) string {
 	for field := range typ.Fields() {
 		if !field.IsExported() || field.Tag.Get("json") == "-" {
 			continue
 		}
-		switch t := field.Type; {
-		case t.Kind() == reflect.Interface && t.NumMethod() > 0, t.Kind() == reflect.Func, t.Kind() == reflect.Chan:
-			return fmt.Sprintf("whose field %s is a %v", field.Name, t)
+		if problem := unrestorableIn(field.Type, seen); problem != "" {
+			return fmt.Sprintf("field %s of which %s", field.Name, strings.TrimPrefix(problem, "which "))
 		}
 	}
 	return ""
@@ -142,23 +146,46 @@ func isNil(v reflect.Value) bool {
 	return false
 }
 
-// maxErrorDepth keeps an error that wraps itself from taking the process down.
-const maxErrorDepth = 1000
+// maxErrorNodes keeps an error that wraps itself from taking the process down.
+const maxErrorNodes = 10_000
 
-// walkErrors visits err and what it wraps, in the order errors.As does.
-func walkErrors(err error, depth int, visit func(error)) {
-	if err == nil || depth > maxErrorDepth {
-		return
+// visitErrors calls visit with err and what it wraps, in the order in which errors.Is and errors.As
+// look, until it returns false. A method of a foreign error that panics ends the visit, as it ends
+// theirs.
+func visitErrors(err error, visit func(node error) (next bool)) {
+	defer func() { _ = recover() }()
+	left := maxErrorNodes
+	walkErrors(err, &left, visit)
+}
+
+func walkErrors(err error, left *int, visit func(error) bool) bool {
+	if err == nil || *left == 0 {
+		return true
 	}
-	visit(err)
+	*left--
+	if !visit(err) {
+		return false
+	}
 	switch e := err.(type) {
 	case interface{ Unwrap() error }:
-		walkErrors(e.Unwrap(), depth+1, visit)
+		return walkErrors(e.Unwrap(), left, visit)
 	case interface{ Unwrap() []error }:
 		for _, inner := range e.Unwrap() {
-			walkErrors(inner, depth+1, visit)
+			if !walkErrors(inner, left, visit) {
+				return false
+			}
 		}
 	}
+	return true
+}
+
+// isNode is what errors.Is does at each node of a tree.
+func isNode(node, target error) bool {
+	if reflect.TypeOf(node) == reflect.TypeOf(target) && reflect.ValueOf(node).Comparable() && node == target {
+		return true
+	}
+	is, ok := node.(interface{ Is(error) bool })
+	return ok && is.Is(target)
 }
 
 // A storedError is the payload of an outcomeError or outcomePanic.
@@ -166,6 +193,7 @@ type storedError struct {
 	Text  string        `msgpack:"t"`
 	Stack []byte        `msgpack:"s,omitempty"`
 	Known []storedMatch `msgpack:"k,omitempty"`
+	Retry bool          `msgpack:"r,omitempty"` // IsRetryable; such an error is shared, if at all
 }
 
 // A storedMatch is one registered error found in the tree. A flat list will do: errors.Is and
@@ -178,7 +206,7 @@ type storedMatch struct {
 const maxStoredStack = 4 << 10
 
 func (r *ErrorRegistry) encode(err error) []byte {
-	s := storedError{Text: errorText(err), Known: r.find(err)}
+	s := storedError{Text: errorText(err), Known: r.find(err), Retry: IsRetryable(err)}
 	if p, ok := err.(*PanicError); ok {
 		s.Text = fmt.Sprint(p.Value)
 		s.Stack = p.Stack[:min(len(p.Stack), maxStoredStack)]
@@ -190,16 +218,16 @@ func (r *ErrorRegistry) encode(err error) []byte {
 	return data
 }
 
-// find lists the registered errors in err. Methods of foreign errors that panic hide their
-// matches, and no more than that.
+// find lists the registered errors in err.
 func (r *ErrorRegistry) find(err error) (known []storedMatch) {
 	for _, d := range r.list {
-		func() {
-			defer func() { _ = recover() }()
-			for _, data := range d.find(err) {
+		visitErrors(err, func(node error) bool {
+			data, ok := d.match(node)
+			if ok {
 				known = append(known, storedMatch{Code: d.code, Data: data})
 			}
-		}()
+			return !ok || !d.once
+		})
 	}
 	return known
 }
@@ -211,7 +239,7 @@ func (r *ErrorRegistry) decode(rec *record) error {
 	if err := msgpack.Unmarshal(rec.payload, &s); err != nil {
 		return &causeError{text: fmt.Sprintf("%v: its error does not decode", ErrCorruptRecord), sentinel: ErrCorruptRecord, cause: err}
 	}
-	e := &replayedError{text: s.Text}
+	e := &replayedError{text: s.Text, retryable: s.Retry}
 	if rec.outcome == outcomePanic {
 		p := &PanicError{Value: s.Text, Stack: s.Stack}
 		e.text = p.Error()
@@ -240,10 +268,12 @@ func restore(d ErrorDef, data []byte) (known, err error) {
 
 // replayedError has the text of a recorded error and wraps the registered errors found in it.
 type replayedError struct {
-	text  string
-	known []error
+	text      string
+	known     []error
+	retryable bool
 }
 
 func (e *replayedError) Error() string        { return e.text }
 func (e *replayedError) Is(target error) bool { return target == ErrReplayed }
 func (e *replayedError) Unwrap() []error      { return e.known }
+func (e *replayedError) Retryable() bool      { return e.retryable }

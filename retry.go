@@ -2,8 +2,11 @@ package idempotent
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 )
 
 // A backoff doubles from first to limit, each time with up to a quarter more or less so that many
@@ -20,15 +23,24 @@ func (b *backoff) next() time.Duration {
 
 func (b *backoff) reset() { b.last = 0 }
 
-// retry repeats try until it succeeds or ctx ends, and then returns its last error. failed, if
-// not nil, is told of each failure that is followed by another try.
+// retry repeats try until it succeeds or ctx ends, and then returns the last error that says more
+// than that ctx ended. failed, if not nil, is told of each failure that is followed by another try.
 func retry(ctx context.Context, try func() error, failed func(error)) error {
 	pause := backoff{first: 20 * time.Millisecond, limit: time.Second}
+	var last error
 	for {
 		err := try()
-		if err == nil || ctx.Err() != nil {
+		switch {
+		case err == nil:
+			return nil
+		case errors.Is(err, redis.ErrClosed): // the client is closed, for good
+			return err
+		case ctx.Err() != nil && last != nil && errors.Is(err, ctx.Err()):
+			return last
+		case ctx.Err() != nil:
 			return err
 		}
+		last = err
 		if failed != nil {
 			failed(err)
 		}

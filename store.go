@@ -4,6 +4,7 @@ import (
 	"context"
 	"embed"
 	"errors"
+	"fmt"
 	"reflect"
 	"strings"
 	"sync/atomic"
@@ -21,6 +22,8 @@ var (
 	commitScript   = loadScript("commit")
 	releaseScript  = loadScript("release")
 	takeOverScript = loadScript("takeover")
+	forgetScript   = loadScript("forget")
+	readScript     = loadScript("read")
 )
 
 func loadScript(name string) *redis.Script {
@@ -51,7 +54,7 @@ type store struct {
 
 func newStore(client redis.UniversalClient, messageLimit int) *store {
 	s := &store{client: client, publish: "PUBLISH", messageLimit: messageLimit}
-	if reflect.TypeOf(client).Comparable() {
+	if reflect.ValueOf(client).Comparable() {
 		s.identity = client
 	}
 	if _, ok := client.(*redis.ClusterClient); ok {
@@ -92,12 +95,17 @@ func (s *store) commit(ctx context.Context, name string, t token, done []byte, t
 	return n == 1, err
 }
 
-// release gives the operation up: it deletes the record or, with keep above zero, ends its lease.
-func (s *store) release(ctx context.Context, name string, t token, keep time.Duration, message []byte) error {
+// release gives the operation up: it deletes the record or puts one without an owner in its place.
+func (s *store) release(ctx context.Context, name string, t token, message []byte, stays *record) error {
 	if len(message) > s.messageLimit && message[0] == messageShared {
-		message = []byte{messageFree}
+		message = []byte{messageRead}
 	}
-	return releaseScript.Run(ctx, s.client, []string{name}, t[:], keep.Milliseconds(), s.publish, message).Err()
+	var raw []byte
+	var ttl time.Duration
+	if stays != nil {
+		raw, ttl = stays.encode(), stays.retention
+	}
+	return releaseScript.Run(ctx, s.client, []string{name}, t[:], s.publish, message, raw, ttl.Milliseconds()).Err()
 }
 
 // A renewal is one lease to extend, and how that went.
@@ -170,35 +178,44 @@ type reading struct {
 
 // read returns the record and its TTL, in one round trip.
 func (s *store) read(ctx context.Context, name string) (reading, error) {
-	pipe := s.client.Pipeline()
-	get := pipe.Get(ctx, name)
-	ttl := pipe.PTTL(ctx, name)
-	_, _ = pipe.Exec(ctx) // each command has its own error
-	raw, err := get.Bytes()
-	if errors.Is(err, redis.Nil) {
-		return reading{}, nil
-	}
+	reply, err := readScript.Run(ctx, s.client, []string{name}).Slice()
 	if err != nil {
 		return reading{}, err
 	}
-	left, err := ttl.Result()
-	return reading{raw: raw, ttl: left}, err
+	if len(reply) != 2 {
+		return reading{}, fmt.Errorf("read script answered %d values, not 2", len(reply))
+	}
+	raw, there := reply[0].(string)
+	if !there {
+		return reading{}, nil
+	}
+	left, _ := reply[1].(int64)
+	return reading{raw: []byte(raw), ttl: time.Duration(left) * time.Millisecond}, nil
 }
 
 // forget deletes the record and tells the waiters.
 func (s *store) forget(ctx context.Context, name string) error {
-	pipe := s.client.Pipeline()
-	pipe.Del(ctx, name)
-	pipe.Do(ctx, s.publish, name, []byte{messageFree})
-	_, err := pipe.Exec(ctx)
-	return err
+	return forgetScript.Run(ctx, s.client, []string{name}, s.publish, []byte{messageFree}).Err()
 }
 
-// answered reports whether Redis itself refused a command, so that it was not executed.
-func answered(err error) bool {
-	var refusal redis.Error
-	return errors.As(err, &refusal)
+// node says which server has the name, for clients that speak to several: its address, and a
+// client for it alone. With one server it is the client itself.
+func (s *store) node(ctx context.Context, name string) (address string, node redis.UniversalClient, err error) {
+	var server *redis.Client
+	switch c := s.client.(type) {
+	case *redis.ClusterClient:
+		server, err = c.MasterForKey(ctx, name)
+	case *redis.Ring:
+		server, err = c.GetShardClientForKey(name)
+	default:
+		return "", s.client, nil
+	}
+	if err != nil {
+		return "", nil, err
+	}
+	return server.Options().Addr, server, nil
 }
 
-// wrongType reports whether err says that the name holds something else than a string.
+// wrongType reports whether err says that the name holds something else than a string, so that
+// nothing was written.
 func wrongType(err error) bool { return err != nil && strings.Contains(err.Error(), "WRONGTYPE") }

@@ -20,7 +20,7 @@ func (c *core) acquire(ctx context.Context, op *operation, lead *leading) (findi
 		return finding{}, 0, err
 	}
 	if !op.cfg.noWait {
-		return c.wait(ctx, op, lead)
+		return c.wait(ctx, op, lead, f.rec.token)
 	}
 	f, err = c.look(ctx, op)
 	if err != nil || f.final() {
@@ -31,10 +31,10 @@ func (c *core) acquire(ctx context.Context, op *operation, lead *leading) (findi
 
 // wait waits for somebody else's execution: until its outcome, until it is ours, or until the
 // caller has enough.
-func (c *core) wait(ctx context.Context, op *operation, lead *leading) (f finding, source Source, err error) {
+func (c *core) wait(ctx context.Context, op *operation, lead *leading, owner token) (f finding, source Source, err error) {
 	began := time.Now()
 	c.observe(ctx, Event{Kind: EventWaitStarted, Key: op.key})
-	w := &wait{core: c, op: op, lead: lead, waiter: c.hub.watch(ctx, op.name)}
+	w := &wait{core: c, op: op, lead: lead, owner: owner, waiter: c.hub.watch(ctx, op.name)}
 	w.recheck = time.NewTimer(unconfirmedPoll)
 	w.pause = backoff{first: 20 * time.Millisecond, limit: unconfirmedPoll}
 	defer func() {
@@ -55,6 +55,7 @@ type wait struct {
 	recheck *time.Timer // when to read even if nobody calls
 	pause   backoff     // between reads that fail
 
+	owner     token // whose execution this waits for
 	confirmed bool
 	leaseEnd  time.Time // of the owner, as far as known
 	trouble   error     // why the last read failed
@@ -67,8 +68,8 @@ func (w *wait) run(ctx context.Context) (finding, error) {
 		step := w.core.look
 		select {
 		case <-ctx.Done():
-			return finding{}, contextError(ctx)
-		case <-w.core.closing:
+			return finding{}, both(contextError(ctx), w.trouble)
+		case <-w.op.closing:
 			return finding{}, ErrClosed
 		case <-giveUp.C:
 			return finding{}, w.enough()
@@ -76,7 +77,7 @@ func (w *wait) run(ctx context.Context) (finding, error) {
 		case <-w.waiter.wake:
 			var message []byte
 			message, w.confirmed = w.core.hub.take(w.waiter)
-			if f, ok := outcomeIn(message); ok {
+			if f, ok := w.outcomeIn(message); ok {
 				return f, nil
 			}
 			if len(message) > 0 && message[0] == messageFree {
@@ -90,21 +91,25 @@ func (w *wait) run(ctx context.Context) (finding, error) {
 	}
 }
 
+// errImpatient marks an error that says more about the caller's patience than about Redis.
+var errImpatient = errors.New("the wait is over")
+
 // enough is the error of a wait that took too long.
 func (w *wait) enough() error {
 	if w.trouble != nil {
-		return w.trouble
+		return &causeError{text: w.trouble.Error(), sentinel: errImpatient, cause: w.trouble}
 	}
-	return &InProgressError{RetryAfter: standing{leaseEnd: w.leaseEnd}.leaseLeft()}
+	return &InProgressError{RetryAfter: max(0, time.Until(w.leaseEnd))}
 }
 
-// outcomeIn returns the outcome that a message carries, if it does.
-func outcomeIn(message []byte) (finding, bool) {
+// outcomeIn returns the outcome that a message carries, if it is that of the execution waited
+// for. Others can be heard too, since Redis has one set of channels for all its databases.
+func (w *wait) outcomeIn(message []byte) (finding, bool) {
 	if len(message) == 0 || message[0] != messageRecord && message[0] != messageShared {
 		return finding{}, false
 	}
 	rec, err := decodeRecord(message[1:])
-	if err != nil || rec.kind != kindDone {
+	if err != nil || rec.kind != kindDone || rec.token != w.owner {
 		return finding{}, false
 	}
 	return finding{rec: rec, stored: message[0] == messageRecord}, true
@@ -124,16 +129,22 @@ func (w *wait) judge(f finding, err error) (over bool, _ error) {
 		return true, err
 	}
 	w.trouble = nil
-	w.pause.reset()
+	w.owner = f.rec.token
 	if err := checkFingerprint(w.op, f.rec); err != nil {
 		return true, err
 	}
 	if f.left <= 0 { // just claimed by somebody else: how long for is still to be read
-		w.recheck.Reset(0)
+		w.recheck.Reset(w.pause.next())
 		return false, nil
 	}
-	w.leaseEnd = time.Now().Add(f.left)
-	w.lead.call.Publish(standing{phase: phaseRunning, fingerprint: f.rec.fingerprint, leaseEnd: w.leaseEnd})
+	w.pause.reset()
+	leaseEnd := time.Now().Add(f.left)
+	w.leaseEnd = leaseEnd
+	w.lead.call.Publish(standing{
+		phase:       phaseRunning,
+		fingerprint: f.rec.fingerprint,
+		leaseLeft:   func() time.Duration { return max(0, time.Until(leaseEnd)) },
+	})
 	sleep := f.left + time.Millisecond // PTTL rounds
 	if !w.confirmed {
 		sleep = min(sleep, unconfirmedPoll)
@@ -151,7 +162,8 @@ func (w *wait) ask(ctx context.Context, step func(context.Context, *operation) (
 	}
 	answers := make(chan answer)
 	left := make(chan struct{})
-	w.core.background(ctx, func(asking context.Context) {
+	w.core.active.Go(func() {
+		asking := context.WithoutCancel(ctx)
 		f, err := step(asking, w.op)
 		select {
 		case answers <- answer{f, err}:

@@ -28,8 +28,19 @@ func NewRedis(t testing.TB) *Redis {
 	server := miniredis.NewMiniRedis()
 	server.ClockTTL(true)
 	r := &Redis{server: server, Client: redis.NewClient(&redis.Options{
-		Addr:   "127.0.0.1:0", // not a name, which would be looked up
-		Dialer: func(context.Context, string, string) (net.Conn, error) { return server.Dial() },
+		Addr: "127.0.0.1:0", // not a name, which would be looked up
+		Dialer: func(context.Context, string, string) (net.Conn, error) {
+			conn, err := server.Dial()
+			if err != nil {
+				return nil, err
+			}
+			return newBufferedConn(conn), nil
+		},
+		// A call that had to wait for a connection would use a timer that go-redis shares between
+		// bubbles, which synctest does not allow.
+		PoolSize:        1 << 16,
+		ReadBufferSize:  4 << 10,
+		WriteBufferSize: 4 << 10,
 	})}
 	t.Cleanup(func() {
 		_ = r.Client.Close()

@@ -41,10 +41,10 @@ func (r *Recorder) Events(kinds ...idempotent.EventKind) []idempotent.Event {
 func (r *Recorder) Count(kinds ...idempotent.EventKind) int { return len(r.Events(kinds...)) }
 
 // Wait waits until there were n events of a kind, and returns the n-th. It fails the test after
-// 30 s.
+// a minute.
 func (r *Recorder) Wait(t testing.TB, kind idempotent.EventKind, n int) idempotent.Event {
 	t.Helper()
-	deadline := time.NewTimer(30 * time.Second)
+	deadline := time.NewTimer(time.Minute)
 	defer deadline.Stop()
 	for {
 		found, changed := r.watch(kind)
@@ -54,7 +54,7 @@ func (r *Recorder) Wait(t testing.TB, kind idempotent.EventKind, n int) idempote
 		select {
 		case <-changed:
 		case <-deadline.C:
-			t.Fatalf("idemtest: %d of %d events %q after 30s", len(found), n, kind)
+			t.Fatalf("idemtest: %d of %d events %q after a minute", len(found), n, kind)
 		}
 	}
 }

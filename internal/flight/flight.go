@@ -60,11 +60,14 @@ func (c *Call[S]) Watch() (status S, changed <-chan struct{}) {
 // Lead returns the channel a follower receives from to take the lead.
 func (c *Call[S]) Lead() <-chan struct{} { return c.lead }
 
-// TookLead turns the follower that received from Lead into the leader.
+// TookLead turns the follower that received from Lead into the leader. Nothing is known then until
+// it publishes.
 func (c *Call[S]) TookLead() {
 	c.group.mu.Lock()
 	defer c.group.mu.Unlock()
 	c.followers--
+	var unknown S
+	c.publish(unknown)
 }
 
 // Publish tells the followers where the call stands.
@@ -83,11 +86,11 @@ func (c *Call[S]) Settle(status S) {
 }
 
 // Vacate ends the leader's part without an outcome: the next follower leads, or the call is over.
-func (c *Call[S]) Vacate() {
+// status is what the leader knew last.
+func (c *Call[S]) Vacate(status S) {
 	c.group.mu.Lock()
 	defer c.group.mu.Unlock()
-	var unknown S
-	c.publish(unknown)
+	c.publish(status)
 	if c.followers == 0 {
 		c.forget()
 		return

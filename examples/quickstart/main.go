@@ -1,0 +1,96 @@
+// Quickstart shows package idempotent at work between real processes: a parent starts a Redis, a
+// payment provider and five worker processes, and lets a hundred callers ask for the same payment.
+// It ends with a status other than zero if a payment was made twice, or anything else went wrong.
+//
+// worker.go is the part to copy; everything else is there to watch it.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+)
+
+const (
+	workers   = 5
+	perWorker = 20 // callers in each worker
+	everybody = workers * perWorker
+
+	// providerTakes is how long the provider needs for a charge.
+	providerTakes = 500 * time.Millisecond
+
+	// sceneLimit bounds each scene, so that the demo fails instead of hanging.
+	sceneLimit = 15 * time.Second
+)
+
+// What a process of this program is, by its first argument. Without one it is the parent.
+const (
+	roleWorker = "worker"
+	roleMinder = "redis-minder"
+)
+
+func main() {
+	switch args := os.Args[1:]; {
+	case len(args) == 0:
+		os.Exit(parent())
+	case args[0] == roleWorker:
+		os.Exit(workerProcess())
+	case args[0] == roleMinder:
+		os.Exit(mindRedis(args[1:]))
+	default:
+		fmt.Fprintln(os.Stderr, "quickstart takes no arguments; REDIS_URL names the Redis to use, if set")
+		os.Exit(2)
+	}
+}
+
+// parent runs the demo and returns the exit status.
+func parent() int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the program at once
+
+	out := newNarrator(os.Stdout)
+	scenes, err := runDemo(ctx, out)
+	if err != nil && ctx.Err() != nil {
+		err = fmt.Errorf("stopped: %w", context.Cause(ctx))
+	}
+	return out.conclude(scenes, err)
+}
+
+// runDemo starts everything, plays the scenes, and has stopped everything when it returns.
+func runDemo(ctx context.Context, out *narrator) (played []*scene, err error) {
+	redis, err := findRedis(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer redis.stop()
+
+	provider, err := startProvider(out)
+	if err != nil {
+		return nil, err
+	}
+	defer provider.stop()
+
+	d := &demo{out: out, provider: provider, namespace: newNamespace()}
+	d.fleet, err = startFleet(ctx, setup{RedisURL: redis.url, ProviderURL: provider.url, Namespace: d.namespace}, d.observe)
+	if err != nil {
+		return nil, err
+	}
+	defer d.fleet.stop()
+
+	out.introduce(redis, provider, d.fleet)
+	for _, play := range d.script() {
+		s, err := d.perform(ctx, play)
+		played = append(played, s)
+		if err != nil {
+			return played, fmt.Errorf("scene %d, %s: %w", s.number, s.title, err)
+		}
+		if s.failed() > 0 { // it should be the last thing on the screen
+			break
+		}
+	}
+	return played, nil
+}

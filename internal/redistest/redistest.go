@@ -1,0 +1,208 @@
+// Package redistest gives tests a real Redis: the one at REDIS_URL, or a redis-server process of
+// their own.
+package redistest
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+const howToGetOne = "needs a redis-server on PATH (apt-get install redis-server, dnf install redis, brew install redis)"
+
+// URL returns the address of a Redis that tests share: REDIS_URL, or a server that lives until
+// Cleanup. Use names of your own in it, and do not count its commands.
+func URL(t testing.TB) string {
+	t.Helper()
+	if url := os.Getenv("REDIS_URL"); url != "" {
+		return url
+	}
+	shared.Lock()
+	defer shared.Unlock()
+	if shared.server == nil {
+		shared.server = launch(t)
+	}
+	return shared.server.URL()
+}
+
+var shared struct {
+	sync.Mutex
+	server *Server
+}
+
+// Cleanup stops the shared server; TestMain calls it.
+func Cleanup() {
+	shared.Lock()
+	defer shared.Unlock()
+	if shared.server != nil {
+		shared.server.Kill()
+		shared.server = nil
+	}
+}
+
+// A Server is a redis-server process.
+type Server struct {
+	port int
+	args []string
+	cmd  *exec.Cmd
+	dir  string
+}
+
+// Start starts a server of the test's own, with further arguments such as "--cluster-enabled",
+// "yes", and stops it when the test ends.
+func Start(t testing.TB, args ...string) *Server {
+	t.Helper()
+	s := launch(t, args...)
+	t.Cleanup(s.Kill)
+	return s
+}
+
+func launch(t testing.TB, args ...string) *Server {
+	t.Helper()
+	if _, err := exec.LookPath("redis-server"); err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatal(howToGetOne)
+		}
+		t.Skip(howToGetOne)
+	}
+	dir, err := os.MkdirTemp("", "redistest")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var last error
+	for range 5 { // the port may be taken between its choice and its use
+		s := &Server{port: freePort(t), args: args, dir: dir}
+		if last = s.Run(); last == nil {
+			return s
+		}
+	}
+	t.Fatal(last)
+	return nil
+}
+
+func freePort(t testing.TB) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+// Run starts the process, also again after Kill, and returns when it takes connections.
+func (s *Server) Run() error {
+	args := append([]string{"--port", strconv.Itoa(s.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", s.dir}, s.args...)
+	s.cmd = exec.Command("redis-server", args...)
+	out, err := s.cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := s.cmd.Start(); err != nil {
+		return err
+	}
+	var log strings.Builder
+	for lines := bufio.NewScanner(out); lines.Scan(); {
+		if strings.Contains(lines.Text(), "eady to accept connections") {
+			go func() { _, _ = io.Copy(io.Discard, out) }()
+			return nil
+		}
+		log.WriteString(lines.Text() + "\n")
+	}
+	err = s.cmd.Wait()
+	s.cmd = nil
+	return fmt.Errorf("redis-server did not start: %v\n%s", err, &log)
+}
+
+// Kill ends the process with SIGKILL.
+func (s *Server) Kill() {
+	if s.cmd != nil {
+		_ = s.cmd.Process.Kill()
+		_ = s.cmd.Wait()
+		s.cmd = nil
+	}
+}
+
+// Signal sends a signal to the process, for instance SIGSTOP.
+func (s *Server) Signal(sig syscall.Signal) error { return s.cmd.Process.Signal(sig) }
+
+// Addr returns host:port.
+func (s *Server) Addr() string { return "127.0.0.1:" + strconv.Itoa(s.port) }
+
+// URL returns the address as go-redis parses it.
+func (s *Server) URL() string { return "redis://" + s.Addr() }
+
+// Client returns a client that is closed when the test ends.
+func (s *Server) Client(t testing.TB) *redis.Client {
+	t.Helper()
+	c := redis.NewClient(&redis.Options{Addr: s.Addr()})
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+// setup are the commands by which a client makes a connection usable.
+var setup = map[string]bool{"hello": true, "client|setinfo": true, "client|maint_notifications": true, "ping": true, "info": true, "config|resetstat": true}
+
+// Commands counts the calls of each command while do runs, without those that set up a
+// connection. Redis counts what a script calls under its own names beside the EVALSHA.
+func (s *Server) Commands(t testing.TB, do func()) map[string]int {
+	t.Helper()
+	c := s.Client(t)
+	if err := c.ConfigResetStat(context.Background()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	do()
+	info, err := c.Info(context.Background(), "commandstats").Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	counts := make(map[string]int)
+	for line := range strings.Lines(info) {
+		name, rest, ok := strings.Cut(strings.TrimPrefix(line, "cmdstat_"), ":calls=")
+		if !ok || setup[name] {
+			continue
+		}
+		calls, _, _ := strings.Cut(rest, ",")
+		n, err := strconv.Atoi(calls)
+		if err != nil {
+			t.Fatalf("unexpected line in INFO commandstats: %q", line)
+		}
+		counts[name] = n
+	}
+	return counts
+}
+
+// MakeCluster turns a server started with "--cluster-enabled", "yes" into a Cluster of one.
+func (s *Server) MakeCluster(t testing.TB) *redis.ClusterClient {
+	t.Helper()
+	node := s.Client(t)
+	ctx := context.Background()
+	if err := node.ClusterAddSlotsRange(ctx, 0, 16383).Err(); err != nil {
+		t.Fatal(err)
+	}
+	deadline := time.Now().Add(30 * time.Second)
+	for { // the node has no event for this
+		if info, err := node.ClusterInfo(ctx).Result(); err == nil && strings.Contains(info, "cluster_state:ok") {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the cluster did not come up in 30s")
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	c := redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{s.Addr()}})
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
