@@ -308,6 +308,34 @@ func copies[T any](t *testing.T, name string, codec idempotent.Codec[T], value T
 	})
 }
 
+// The one that ran fn may do as it likes with its value, even with a codec that encodes nothing.
+func TestJoinedCallerDoesNotSeeWhatTheFirstDoesWithItsValue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		changed := make(chan struct{})
+		e := executorOn[[]byte](t, idemtest.NewRedis(t), idempotent.WithCodec[[]byte](codecOf[[]byte]{
+			encode: func(v []byte) ([]byte, error) { return v, nil },
+			decode: func(data []byte) ([]byte, error) {
+				<-changed
+				return bytes.Clone(data), nil
+			},
+		}))
+		joined := make(chan []byte, 1)
+		v, err := e.Run(t.Context(), "key", func(context.Context) ([]byte, error) {
+			go func() {
+				v, err := e.Run(t.Context(), "key", forbidden[[]byte](t))
+				assert.NoError(t, err)
+				joined <- v
+			}()
+			synctest.Wait()
+			return []byte("charged"), nil
+		})
+		require.NoError(t, err)
+		copy(v, "CHANGED")
+		close(changed)
+		assert.Equal(t, "charged", string(<-joined))
+	})
+}
+
 func TestRecordOfAnotherCodecIsNotRead(t *testing.T) {
 	plain := codecOf[string]{
 		encode: func(v string) ([]byte, error) { return []byte(v), nil },

@@ -124,6 +124,7 @@ func (c *core) run(ctx context.Context, key string, cfg *runConfig, act action) 
 		if over {
 			return res
 		}
+		op.followed = true
 	}
 	return c.lead(ctx, op, &leading{call: call}, act)
 }

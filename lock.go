@@ -16,6 +16,7 @@ type operation struct {
 	token     token
 	waitUntil time.Time
 	closing   <-chan struct{} // nil for a run that close does not end
+	followed  bool            // it waited for another call before it came to lead
 	// fingerprint is what goes into the record: the call's own or, when it has none, that of the
 	// execution it takes over from.
 	fingerprint []byte

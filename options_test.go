@@ -216,6 +216,32 @@ func TestLongestDurations(t *testing.T) {
 	}
 }
 
+func TestMaxDuration(t *testing.T) {
+	for name, with := range map[string]func(time.Duration) idempotent.Option{
+		"WithLease":    idempotent.WithLease,
+		"WithTTL":      func(d time.Duration) idempotent.Option { return idempotent.WithTTL(d) },
+		"WithErrorTTL": func(d time.Duration) idempotent.Option { return idempotent.WithErrorTTL(d) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := idempotent.New[string](idemtest.NewRedis(t), with(idempotent.MaxDuration+1))
+			refused(t, err, []string{name, (idempotent.MaxDuration + 1).String(), "MaxDuration"})
+		})
+	}
+	synctest.Test(t, func(t *testing.T) {
+		e := executorOn[string](t, idemtest.NewRedis(t), idempotent.WithLease(idempotent.MaxDuration),
+			idempotent.WithTTL(idempotent.MaxDuration), idempotent.WithErrorTTL(idempotent.MaxDuration))
+		v, err := e.Run(t.Context(), "key", func(ctx context.Context) (string, error) {
+			status, err := e.Peek(ctx, "key")
+			require.NoError(t, err)
+			assert.Equal(t, idempotent.MaxDuration, status.LeaseLeft)
+			return "charged", nil
+		})
+		require.NoError(t, err)
+		assert.Equal(t, "charged", v)
+		assert.Equal(t, idempotent.MaxDuration, ttlLeft(t, e, "key"))
+	})
+}
+
 func TestDefaults(t *testing.T) {
 	assert.Equal(t, "default", idempotent.DefaultNamespace)
 	assert.Equal(t, 10*time.Second, idempotent.DefaultLease)

@@ -13,6 +13,9 @@ const unconfirmedPoll = time.Second
 // be.
 func (c *core) acquire(ctx context.Context, op *operation, lead *leading) (finding, Source, error) {
 	f, err := c.claim(ctx, op)
+	if op.followed && !op.cfg.noWait && errors.Is(err, ErrUnavailable) {
+		return c.wait(ctx, op, lead, token{}) // it waits already, and an outage does not end that
+	}
 	if err != nil || f.final() {
 		return f, Replayed, err
 	}

@@ -40,6 +40,7 @@ type world struct {
 	real      bool
 	lease     time.Duration
 	namespace string
+	url       string
 	dial      func(ctx context.Context) (net.Conn, error)
 	options   redis.Options
 	memory    *idemtest.Redis // nil in the real world
@@ -94,6 +95,7 @@ func onRealRedisAt(t *testing.T, url string, test func(w *world)) {
 		lease:     400 * time.Millisecond,
 		over:      make(chan struct{}),
 		namespace: fmt.Sprintf("test-%d-%d", os.Getpid(), worlds.Add(1)),
+		url:       url,
 		options:   *options,
 		dial:      func(ctx context.Context) (net.Conn, error) { return d.DialContext(ctx, "tcp", options.Addr) },
 	})
@@ -267,6 +269,7 @@ type wire struct {
 	conns    map[*wiredConn]struct{}
 	loseNext string // the reply to the next command that contains this is lost, with its connection
 	lost     int
+	deaf     bool // subscriptions are refused
 }
 
 var errCut = fmt.Errorf("the wire is cut")
@@ -274,8 +277,12 @@ var errCut = fmt.Errorf("the wire is cut")
 type wiredConn struct {
 	net.Conn
 	wire   *wire
-	losing atomic.Bool
+	losing atomic.Bool // the next reply is lost, and the connection with it
 	dead   atomic.Bool
+	subs   atomic.Bool // this is a subscription
+	mute   atomic.Bool // what comes is dropped
+	closed chan struct{}
+	once   sync.Once
 }
 
 func (w *wire) attach(conn net.Conn) (net.Conn, error) {
@@ -285,7 +292,7 @@ func (w *wire) attach(conn net.Conn) (net.Conn, error) {
 		_ = conn.Close()
 		return nil, &net.OpError{Op: "dial", Err: errCut}
 	}
-	c := &wiredConn{Conn: conn, wire: w}
+	c := &wiredConn{Conn: conn, wire: w, closed: make(chan struct{})}
 	if w.conns == nil {
 		w.conns = make(map[*wiredConn]struct{})
 	}
@@ -317,6 +324,29 @@ func (w *wire) loseReplyTo(text string) {
 	w.loseNext = text
 }
 
+// refuseSubscriptions ends the subscriptions and refuses new ones.
+func (w *wire) refuseSubscriptions() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.deaf = true
+	for c := range w.conns {
+		if c.subs.Load() {
+			_ = c.Conn.Close()
+		}
+	}
+}
+
+// muteSubscriptions lets nothing come through the subscriptions that stand.
+func (w *wire) muteSubscriptions() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for c := range w.conns {
+		if c.subs.Load() {
+			c.mute.Store(true)
+		}
+	}
+}
+
 func (w *wire) repliesLost() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -329,8 +359,21 @@ func (c *wiredConn) Write(b []byte) (int, error) {
 		c.wire.loseNext = ""
 		c.losing.Store(true)
 	}
+	deaf := c.wire.deaf
 	c.wire.mu.Unlock()
+	if strings.Contains(string(b), "subscribe") {
+		c.subs.Store(true)
+		if deaf {
+			_ = c.Conn.Close()
+			return 0, io.EOF
+		}
+	}
 	return c.Conn.Write(b)
+}
+
+func (c *wiredConn) Close() error {
+	c.once.Do(func() { close(c.closed) })
+	return c.Conn.Close()
 }
 
 func (c *wiredConn) Read(b []byte) (int, error) {
@@ -343,6 +386,10 @@ func (c *wiredConn) Read(b []byte) (int, error) {
 		_ = c.Conn.Close()
 	}
 	if c.dead.Load() {
+		return 0, io.EOF
+	}
+	if c.mute.Load() {
+		<-c.closed
 		return 0, io.EOF
 	}
 	return n, err

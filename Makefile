@@ -1,0 +1,23 @@
+# make demo    shows the library at work: real processes, a real Redis where there is one
+# make test    checks and tests everything, and installs a Redis if there is none
+# make fuzz    runs each fuzz target for FUZZTIME
+
+MODULES  := . examples
+FUZZTIME ?= 30s
+
+.PHONY: demo test check redis fuzz
+
+demo:
+	@cd examples && go run ./quickstart
+
+test: check redis
+	@set -e; for m in $(MODULES); do echo "== go test, $$m"; (cd $$m && go test -race -shuffle=on -timeout 20m ./...); done
+
+check:
+	@set -e; for m in $(MODULES); do echo "== gofmt, go vet, go fix, go mod tidy, $$m"; scripts/check $$m; done
+
+redis:
+	@scripts/ensure-redis
+
+fuzz:
+	@set -e; for f in $$(grep -ho '^func Fuzz[A-Za-z]*' *_test.go | cut -d' ' -f2); do go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) .; done

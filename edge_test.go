@@ -1,0 +1,230 @@
+package idempotent_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/idempotent-go/idempotent"
+)
+
+// afterwards changes what the client makes of a command that the server has executed.
+type afterwards struct {
+	refuse
+	change func(cmd redis.Cmder) error
+}
+
+func (a afterwards) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		err := next(ctx, cmd)
+		if err != nil && !errors.Is(err, redis.Nil) {
+			return err
+		}
+		if changed := a.change(cmd); changed != nil {
+			cmd.SetErr(changed)
+			return changed
+		}
+		return err
+	}
+}
+
+// serverError is an error that Redis itself answers.
+type serverError string
+
+func (e serverError) Error() string { return string(e) }
+func (serverError) RedisError()     {}
+
+func isTakeOver(cmd redis.Cmder) bool {
+	return (cmd.Name() == "evalsha" || cmd.Name() == "eval") && len(cmd.Args()) == 10
+}
+
+// The server executes a take-over, its reply is lost, and the repetitions by go-redis are
+// answered with an error. The waiter must not think later that its claim is fresh.
+func TestTakeOverOfUnknownFate(t *testing.T) {
+	everywhere(t, func(w *world) {
+		dead, other, third := w.executor(), w.executor(), w.executor()
+		failed := false
+		other.client.AddHook(afterwards{change: func(cmd redis.Cmder) error {
+			if failed || !isTakeOver(cmd) {
+				return nil
+			}
+			failed = true
+			return serverError("LOADING Redis is loading the dataset in memory")
+		}})
+		p, q := w.provider(), w.provider()
+		first := dead.start(w.Context(), "order-1", p.charge)
+		<-p.started
+		waiting := other.start(w.Context(), "order-1", q.charge)
+		other.waits(w)
+		dead.wire.sever()
+		<-q.started
+		assert.True(w, failed)
+		assert.Equal(w, 3, q.last().Attempt, "the second began, for all anybody knows")
+		s, err := third.Peek(w.Context(), "order-1")
+		require.NoError(w, err)
+		assert.Equal(w, idempotent.StateRunning, s.State)
+		assert.Greater(w, s.LeaseLeft, w.lease/2)
+		q.answer("charged", nil)
+		waiting.returned(w, "charged")
+		dead.wire.mend()
+		p.answer("charged", nil)
+		first.wait(w)
+		assert.Equal(w, 1, q.count())
+	})
+}
+
+// What an earlier attempt did stays unknown, however often later ones end without an outcome.
+func TestAttemptNumberOutlivesIgnoredErrors(t *testing.T) {
+	for name, policy := range map[string]idempotent.IgnoredPolicy{"next waiter runs": idempotent.NextWaiterRuns, "shared": idempotent.ShareWithWaiters} {
+		t.Run(name, func(t *testing.T) {
+			everywhere(t, func(w *world) {
+				x := w.executor(idempotent.WithShouldIgnoreError(idempotent.IsRetryable), idempotent.WithIgnoredErrors(policy))
+				p := w.provider()
+				ctx, cancel := context.WithCancel(w.Context())
+				cut := x.start(ctx, "order-1", p.chargeOrLeave)
+				<-p.started
+				cancel()
+				require.ErrorIs(w, cut.wait(w).err, context.Canceled)
+				p.answer("", errBusy)
+				require.Same(w, errBusy, x.start(w.Context(), "order-1", p.charge).wait(w).err)
+				assert.Equal(w, 2, p.last().Attempt)
+				p.answer("charged", nil)
+				x.start(w.Context(), "order-1", p.charge).returned(w, "charged")
+				assert.Equal(w, 3, p.last().Attempt)
+			})
+		})
+	}
+}
+
+// fn ignores that its lease is lost. The callers of its process do not wait for it any more.
+func TestFnThatIgnoresItsLostLease(t *testing.T) {
+	everywhere(t, func(w *world) {
+		owner, operator := w.executor(), w.executor()
+		p := w.provider()
+		first := owner.start(w.Context(), "order-1", p.charge)
+		<-p.started
+		joined := owner.start(w.Context(), "order-1", p.charge)
+		owner.Wait(w, idempotent.EventJoined, 1)
+		require.NoError(w, operator.Resolve(w.Context(), "order-1", "settled"))
+		joined.returned(w, "settled")
+		owner.start(w.Context(), "order-1", p.charge).returned(w, "settled")
+		p.answer("charged", nil)
+		require.ErrorIs(w, first.wait(w).err, idempotent.ErrLeaseLost)
+	})
+}
+
+// The caller's context ends while the claim is under way: fn does not begin, and the key is free.
+func TestContextEndsClaim(t *testing.T) {
+	everywhere(t, func(w *world) {
+		x, other := w.executor(idempotent.WithInterrupted(idempotent.Refuse)), w.executor()
+		p := w.provider()
+		ctx, cancel := context.WithCancel(w.Context())
+		x.client.AddHook(afterwards{change: func(cmd redis.Cmder) error {
+			if cmd.Name() == "set" {
+				cancel()
+			}
+			return nil
+		}})
+		require.ErrorIs(w, x.start(ctx, "order-1", p.charge).wait(w).err, context.Canceled)
+		assert.Zero(w, p.count())
+		p.answer("charged", nil)
+		other.start(w.Context(), "order-1", p.charge).returned(w, "charged")
+		assert.Equal(w, 1, p.last().Attempt)
+	})
+}
+
+// fn succeeded and its value cannot be encoded: those who joined do not run it again.
+func TestValueThatCannotBeEncoded(t *testing.T) {
+	everywhere(t, func(w *world) {
+		x, err := idempotent.New[chan int](w.client(nil), idempotent.WithNamespace(w.namespace), idempotent.WithLease(w.lease))
+		require.NoError(w, err)
+		defer x.Close()
+		gate, runs := make(chan struct{}), make(chan int, 100)
+		made := make(chan int, 1)
+		fn := func(ctx context.Context) (chan int, error) {
+			info, _ := idempotent.RunInfoFromContext(ctx)
+			runs <- info.Attempt
+			<-gate
+			return made, nil
+		}
+		type outcome struct {
+			value chan int
+			err   error
+		}
+		outcomes := make(chan outcome)
+		for range 10 {
+			go func() {
+				v, err := x.Run(w.Context(), "order-1", fn)
+				outcomes <- outcome{v, err}
+			}()
+		}
+		require.Equal(w, 1, <-runs)
+		w.settled()
+		close(gate)
+		values := 0
+		for range 10 {
+			o := <-outcomes
+			require.ErrorIs(w, o.err, idempotent.ErrNotRecorded)
+			if o.value != nil {
+				values++
+			}
+		}
+		if !w.real { // in the real world some may come late
+			assert.Equal(w, 1, values, "the caller that ran fn has the value")
+			assert.Empty(w, runs)
+			_, err = x.Run(w.Context(), "order-1", fn)
+			require.ErrorIs(w, err, idempotent.ErrNotRecorded)
+			require.Equal(w, 2, <-runs, "a later one is told")
+		}
+	})
+}
+
+// Callers that do not wait are not made to queue for the same answer.
+func TestNoWaitIsAnsweredTogether(t *testing.T) {
+	inFakeTime(t, func(w *world) {
+		owner, other := w.executor(), w.executor()
+		p := w.provider()
+		first := owner.start(w.Context(), "order-1", p.charge)
+		<-p.started
+		other.client.AddHook(slow{delay: 5 * time.Millisecond})
+		began := time.Now()
+		var calls []*call
+		for range 200 {
+			calls = append(calls, other.start(w.Context(), "order-1", p.charge, idempotent.WithNoWait()))
+		}
+		for _, c := range calls {
+			require.ErrorIs(w, c.wait(w).err, idempotent.ErrInProgress)
+		}
+		assert.Less(w, time.Since(began), 50*time.Millisecond)
+		p.answer("charged", nil)
+		first.returned(w, "charged")
+	})
+}
+
+// One caller's patience is its own.
+func TestImpatientLeaderDoesNotSpeakForOthers(t *testing.T) {
+	inFakeTime(t, func(w *world) {
+		owner, other := w.executor(idempotent.WithLease(time.Hour)), w.executor()
+		p := w.provider()
+		first := owner.start(w.Context(), "order-1", p.charge)
+		<-p.started
+		hasty := other.start(w.Context(), "order-1", p.charge, idempotent.WithWaitTimeout(5*time.Second))
+		other.waits(w)
+		patient := other.start(w.Context(), "order-1", p.charge, idempotent.WithWaitTimeout(time.Hour))
+		other.Wait(w, idempotent.EventJoined, 1)
+		w.memory.Fail("LOADING Redis is loading the dataset in memory")
+		other.wire.sever()
+		other.wire.mend()
+		require.ErrorIs(w, hasty.wait(w).err, idempotent.ErrUnavailable)
+		w.settled()
+		w.memory.Fail("")
+		p.answer("charged", nil)
+		first.returned(w, "charged")
+		patient.returned(w, "charged")
+	})
+}

@@ -1,0 +1,196 @@
+package idempotent_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/idempotent-go/idempotent"
+	"github.com/idempotent-go/idempotent/idemtest"
+	"github.com/idempotent-go/idempotent/internal/redistest"
+)
+
+// The subscription is lost, and the outcome recorded before it is back: the waiter reads it then.
+func TestSubscriptionKilled(t *testing.T) {
+	server := redistest.Start(t)
+	onRealRedisAt(t, server.URL(), func(w *world) {
+		w.lease = time.Minute // too long to be what helps
+		owner, other := w.executor(), w.executor()
+		p := w.provider()
+		for i, key := range []string{"order-1", "order-2", "order-3"} {
+			first := owner.start(w.Context(), key, p.charge)
+			<-p.started
+			waiting := other.start(w.Context(), key, p.charge)
+			other.Wait(w, idempotent.EventWaitStarted, i+1)
+			require.Eventually(w, func() bool { // also after the last reconnection
+				n, err := owner.client.PubSubNumSub(w.Context(), w.name(key)).Result()
+				return err == nil && n[w.name(key)] == 1
+			}, time.Minute, time.Millisecond)
+			killed, err := owner.client.ClientKillByFilter(w.Context(), "TYPE", "pubsub").Result()
+			require.NoError(w, err)
+			require.EqualValues(w, 1, killed)
+			p.answer("charged", nil)
+			first.returned(w, "charged")
+			waiting.returned(w, "charged")
+		}
+		assert.Equal(w, 3, p.count())
+	})
+}
+
+// Without a subscription, a waiter reads once a second.
+func TestWaiterWithoutSubscription(t *testing.T) {
+	inFakeTime(t, func(w *world) {
+		owner, other := w.executor(), w.executor()
+		p := w.provider()
+		first := owner.start(w.Context(), "order-1", p.charge)
+		<-p.started
+		waiting := other.start(w.Context(), "order-1", p.charge)
+		other.waits(w)
+		other.wire.refuseSubscriptions()
+		time.Sleep(10 * time.Second)
+		p.answer("charged", nil)
+		began := time.Now()
+		first.returned(w, "charged")
+		waiting.returned(w, "charged")
+		assert.LessOrEqual(w, time.Since(began), 2*time.Second)
+	})
+}
+
+// The connection is there, and nothing comes through it: pings find that out.
+func TestSilentSubscription(t *testing.T) {
+	inFakeTime(t, func(w *world) {
+		owner, other := w.executor(idempotent.WithLease(time.Hour)), w.executor()
+		p := w.provider()
+		first := owner.start(w.Context(), "order-1", p.charge)
+		<-p.started
+		waiting := other.start(w.Context(), "order-1", p.charge)
+		other.waits(w)
+		other.wire.muteSubscriptions()
+		p.answer("charged", nil)
+		began := time.Now()
+		first.returned(w, "charged")
+		waiting.returned(w, "charged")
+		assert.LessOrEqual(w, time.Since(began), 10*time.Second)
+	})
+}
+
+// Redis has one set of channels for all its databases.
+func TestDatabasesDoNotMeet(t *testing.T) {
+	onRealRedis(t, func(w *world) {
+		w.options.DB = 1
+		p, q := w.provider(), w.provider()
+		staging := w.executor()
+		stagingRun := staging.start(w.Context(), "order-1", q.charge)
+		<-q.started
+
+		w.options.DB = 0
+		owner, other := w.executor(), w.executor()
+		first := owner.start(w.Context(), "order-1", p.charge)
+		<-p.started
+		waiting := other.start(w.Context(), "order-1", p.charge)
+		other.waits(w)
+		q.answer("charged in staging", nil)
+		stagingRun.returned(w, "charged in staging")
+		<-other.looked // it heard the message, and went to see
+		p.answer("charged", nil)
+		first.returned(w, "charged")
+		waiting.returned(w, "charged")
+	})
+}
+
+// behaviour is what any client must do: run, wait in another process, replay, take over.
+func behaviour(t *testing.T, one, two redis.UniversalClient) {
+	t.Helper()
+	rec := &idemtest.Recorder{}
+	newExecutor := func(client redis.UniversalClient) *idempotent.Executor[string] {
+		x, err := idempotent.New[string](client, idempotent.WithNamespace("behaviour"), idempotent.WithLease(500*time.Millisecond), idempotent.WithObserver(rec))
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = x.Close() })
+		return x
+	}
+	owner, other := &executor{Executor: newExecutor(one)}, &executor{Executor: newExecutor(two)}
+	w := &world{T: t, real: true, over: make(chan struct{})}
+	defer close(w.over)
+	p := w.provider()
+	const keys = 20 // on several slots and shards
+	var calls []*call
+	for i := range keys {
+		calls = append(calls, owner.start(t.Context(), idempotent.HashKey("order", string(rune(i))), p.charge))
+	}
+	for range keys {
+		<-p.started
+	}
+	for i := range keys {
+		calls = append(calls, other.start(t.Context(), idempotent.HashKey("order", string(rune(i))), p.charge))
+	}
+	rec.Wait(t, idempotent.EventWaitStarted, keys)
+	rec.Wait(t, idempotent.EventRenewed, 2*keys)
+	for range keys {
+		p.answer("charged", nil)
+	}
+	for _, c := range calls {
+		c.returned(t, "charged")
+	}
+	for i := range keys {
+		other.start(t.Context(), idempotent.HashKey("order", string(rune(i))), p.charge).returned(t, "charged")
+	}
+	assert.Equal(t, keys, p.count())
+	assert.Zero(t, rec.Count(idempotent.EventLeaseLost))
+
+	require.NoError(t, owner.Forget(t.Context(), idempotent.HashKey("order", string(rune(0)))))
+	p.answer("charged again", nil)
+	other.start(t.Context(), idempotent.HashKey("order", string(rune(0))), p.charge).returned(t, "charged again")
+	require.NoError(t, other.Resolve(t.Context(), "by hand", "settled"))
+	owner.start(t.Context(), "by hand", p.charge).returned(t, "settled")
+}
+
+func TestShardedPubSubOnCluster(t *testing.T) {
+	server := redistest.Start(t, "--cluster-enabled", "yes")
+	one := server.MakeCluster(t)
+	two := redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{server.Addr()}, ReadOnly: true})
+	t.Cleanup(func() { _ = two.Close() })
+	counts := server.Commands(t, func() { behaviour(t, one, two) })
+	assert.Positive(t, counts["ssubscribe"])
+	assert.Positive(t, counts["spublish"])
+	assert.Zero(t, counts["subscribe"])
+	assert.Zero(t, counts["publish"])
+}
+
+func TestRing(t *testing.T) {
+	addrs := map[string]string{"one": redistest.Start(t).Addr(), "two": redistest.Start(t).Addr(), "three": redistest.Start(t).Addr()}
+	ring := func() *redis.Ring {
+		r := redis.NewRing(&redis.RingOptions{Addrs: addrs})
+		t.Cleanup(func() { _ = r.Close() })
+		return r
+	}
+	behaviour(t, ring(), ring())
+}
+
+func TestAutoPipeliner(t *testing.T) {
+	server := redistest.Start(t)
+	for name, options := range map[string]*redis.AutoPipelineOptions{"half duplex": {}, "full duplex": {FullDuplex: true}} {
+		t.Run(name, func(t *testing.T) {
+			pipeliner := func() *redis.AutoPipeliner {
+				p, err := server.Client(t).AutoPipelineWithOptions(options)
+				require.NoError(t, err)
+				t.Cleanup(func() { _ = p.Close() })
+				return p
+			}
+			require.NoError(t, server.Client(t).FlushAll(t.Context()).Err())
+			behaviour(t, pipeliner(), pipeliner())
+		})
+	}
+}
+
+func TestRESP2(t *testing.T) {
+	server := redistest.Start(t)
+	client := func() *redis.Client {
+		c := redis.NewClient(&redis.Options{Addr: server.Addr(), Protocol: 2})
+		t.Cleanup(func() { _ = c.Close() })
+		return c
+	}
+	behaviour(t, client(), client())
+}
