@@ -184,7 +184,7 @@ func (c *core) inBackground(ctx context.Context, try func(context.Context) error
 		defer c.repeating.Add(-1)
 		defer cancel()
 		defer stop()
-		_ = retry(ctx, func() error { return try(ctx) }, nil)
+		_ = retry(ctx, func() error { return try(context.WithoutCancel(ctx)) }, nil)
 	})
 }
 
@@ -215,6 +215,10 @@ func (l *leading) vacate(last standing) {
 
 // lead brings the operation to an outcome, or leaves that to the next caller in line.
 func (c *core) lead(ctx context.Context, op *operation, lead *leading, act action) result {
+	if err := op.ended(ctx); err != nil {
+		lead.vacate(standing{})
+		return failure(err)
+	}
 	found, source, err := c.acquire(ctx, op, lead)
 	if err == nil && found.lease != nil && ctx.Err() != nil { // fn would begin with a dead context
 		c.disown(ctx, op, found.lease.attempt)

@@ -51,15 +51,15 @@ func (c *core) execute(ctx context.Context, op *operation, lead *leading, l *lea
 		base = context.WithoutCancel(ctx)
 	}
 	p.fnCtx, p.end = context.WithCancelCause(context.WithValue(base, executionKey{}, p.inner))
-	l.key = op.key
-	c.renewer.keep(l, func() {
-		p.end(ErrLeaseLost)
-		lead.vacate(standing{}) // the others are not to wait for a fn that may never return
-	})
 	lead.call.Publish(standing{
 		phase:       phaseRunning,
 		fingerprint: op.fingerprint,
 		leaseLeft:   func() time.Duration { return c.renewer.left(l) },
+	})
+	l.key = op.key
+	c.renewer.keep(l, func() {
+		p.end(ErrLeaseLost)
+		lead.vacate(standing{}) // the others are not to wait for a fn that may never return
 	})
 	c.observe(ctx, Event{Kind: EventClaimed, Key: op.key, Attempt: int(l.attempt)})
 	if op.cfg.detached {

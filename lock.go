@@ -22,6 +22,19 @@ type operation struct {
 	fingerprint []byte
 }
 
+// ended says why there is no point in going on, if so.
+func (op *operation) ended(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return contextError(ctx)
+	}
+	select {
+	case <-op.closing:
+		return ErrClosed
+	default:
+		return nil
+	}
+}
+
 // retention is how long a running record outlives its lease, and a refused one lives.
 func (op *operation) retention() time.Duration {
 	return max(op.cfg.ttl, op.cfg.recordTTL(outcomeError))

@@ -230,8 +230,8 @@ func WithDetached() RunOption {
 	return runOption(func(c *runConfig) { c.detached = true })
 }
 
-// WithReport has Run fill in report before it returns, whatever it returns. It belongs to one
-// Run: New refuses it.
+// WithReport has Run fill in report before it returns, also beside an error, unless an option is
+// invalid. It belongs to one Run: New refuses it.
 func WithReport(report *Report) RunOption {
 	return runOption(func(c *runConfig) {
 		c.report = report

@@ -106,7 +106,7 @@ func behaviour(t *testing.T, one, two redis.UniversalClient) {
 	t.Helper()
 	rec := &idemtest.Recorder{}
 	newExecutor := func(client redis.UniversalClient) *idempotent.Executor[string] {
-		x, err := idempotent.New[string](client, idempotent.WithNamespace("behaviour"), idempotent.WithLease(500*time.Millisecond), idempotent.WithObserver(rec))
+		x, err := idempotent.New[string](client, idempotent.WithNamespace("behaviour"), idempotent.WithLease(2*time.Second), idempotent.WithObserver(rec))
 		require.NoError(t, err)
 		t.Cleanup(func() { _ = x.Close() })
 		return x

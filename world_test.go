@@ -92,7 +92,7 @@ func onRealRedisAt(t *testing.T, url string, test func(w *world)) {
 	test(&world{
 		T:         t,
 		real:      true,
-		lease:     400 * time.Millisecond,
+		lease:     1500 * time.Millisecond, // a busy machine must not lose it
 		over:      make(chan struct{}),
 		namespace: fmt.Sprintf("test-%d-%d", os.Getpid(), worlds.Add(1)),
 		url:       url,

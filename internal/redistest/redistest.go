@@ -13,7 +13,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -47,7 +46,7 @@ func Cleanup() {
 	shared.Lock()
 	defer shared.Unlock()
 	if shared.server != nil {
-		shared.server.Kill()
+		shared.server.end()
 		shared.server = nil
 	}
 }
@@ -56,16 +55,21 @@ func Cleanup() {
 type Server struct {
 	port int
 	args []string
-	cmd  *exec.Cmd
 	dir  string
+	cmd  *exec.Cmd
+	life io.Closer // the server lives until this is closed, or this process ends
 }
+
+// minder ends the server when its own standard input ends, so that none is left behind by a test
+// binary that was killed.
+const minder = `redis-server "$@" & server=$!; exec >/dev/null; cat; kill -9 $server; wait $server 2>/dev/null`
 
 // Start starts a server of the test's own, with further arguments such as "--cluster-enabled",
 // "yes", and stops it when the test ends.
 func Start(t testing.TB, args ...string) *Server {
 	t.Helper()
 	s := launch(t, args...)
-	t.Cleanup(s.Kill)
+	t.Cleanup(s.end)
 	return s
 }
 
@@ -88,8 +92,15 @@ func launch(t testing.TB, args ...string) *Server {
 			return s
 		}
 	}
+	_ = os.RemoveAll(dir)
 	t.Fatal(last)
 	return nil
+}
+
+// end kills the server for good.
+func (s *Server) end() {
+	s.Kill()
+	_ = os.RemoveAll(s.dir)
 }
 
 func freePort(t testing.TB) int {
@@ -104,8 +115,12 @@ func freePort(t testing.TB) int {
 
 // Run starts the process, also again after Kill, and returns when it takes connections.
 func (s *Server) Run() error {
-	args := append([]string{"--port", strconv.Itoa(s.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", s.dir}, s.args...)
-	s.cmd = exec.Command("redis-server", args...)
+	args := append([]string{"-c", minder, "redis-server", "--port", strconv.Itoa(s.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", s.dir}, s.args...)
+	s.cmd = exec.Command("sh", args...)
+	var err error
+	if s.life, err = s.cmd.StdinPipe(); err != nil {
+		return err
+	}
 	out, err := s.cmd.StdoutPipe()
 	if err != nil {
 		return err
@@ -121,22 +136,18 @@ func (s *Server) Run() error {
 		}
 		log.WriteString(lines.Text() + "\n")
 	}
-	err = s.cmd.Wait()
-	s.cmd = nil
-	return fmt.Errorf("redis-server did not start: %v\n%s", err, &log)
+	s.Kill()
+	return fmt.Errorf("redis-server did not start:\n%s", &log)
 }
 
 // Kill ends the process with SIGKILL.
 func (s *Server) Kill() {
 	if s.cmd != nil {
-		_ = s.cmd.Process.Kill()
+		_ = s.life.Close()
 		_ = s.cmd.Wait()
 		s.cmd = nil
 	}
 }
-
-// Signal sends a signal to the process, for instance SIGSTOP.
-func (s *Server) Signal(sig syscall.Signal) error { return s.cmd.Process.Signal(sig) }
 
 // Addr returns host:port.
 func (s *Server) Addr() string { return "127.0.0.1:" + strconv.Itoa(s.port) }
