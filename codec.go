@@ -54,7 +54,8 @@ func codecOf(c any) codecID {
 }
 
 // Msgpack is the default codec: MessagePack as github.com/vmihailenco/msgpack/v5 writes it, with
-// its struct tags. Numbers inside an interface value come back as int64, uint64 or float64.
+// its struct tags. Inside an interface value, numbers come back as int64, uint64 or float64, and
+// bytes as a string.
 func Msgpack[T any]() Codec[T] { return msgpackCodec[T]{} }
 
 type msgpackCodec[T any] struct{}

@@ -73,16 +73,16 @@
 //
 // Match them with [errors.Is]. fn did not run: [ErrInProgress], [ErrKeyReused], [ErrInterrupted],
 // [ErrUnavailable], [ErrCorruptRecord], [ErrInvalidKey], [ErrInvalidOption], [ErrClosed]. fn ran, and
-// the value is beside the error: [ErrNotRecorded], [ErrLeaseLost]. Everything else is fn's own, or
-// a *[HookError].
+// the value is beside the error: [ErrNotRecorded], [ErrLeaseLost]. Everything else is fn's own, that
+// of the caller's context, or a *[HookError].
 //
 // # Cost
 //
 // Two round trips for a first run, one for a replay; an fn shorter than a third of the lease is not
 // renewed. Callers of one key in one process share one conversation with Redis: a thousand of them
-// cost two commands. An executor holds one subscription connection while it has had to wait for
-// other processes, for each master of a Cluster or shard of a Ring, and one timer, no goroutine, for
-// all its leases.
+// cost two commands. From its first wait for another process on, an executor has a subscription
+// connection: one in all, or one for each master of a Cluster or shard of a Ring. The leases it
+// holds cost it one timer and no goroutine.
 //
 // # Testing
 //

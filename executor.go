@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -33,11 +34,11 @@ func New[T any](client redis.UniversalClient, opts ...Option) (*Executor[T], err
 		o.apply(&cfg)
 	}
 	err := validateConfig(&cfg, client)
-	codec, codecErr := typed("WithCodec", cfg.codec, boxedCodec[T]{Msgpack[T]()})
+	codec, codecErr := typed("WithCodec", cfg.codec, boxedCodec[T]{Msgpack[T]()}, typeName[Codec[T]]())
 	if codecErr == nil && codec.Codec == nil {
 		codecErr = invalid("WithCodec", "codec", "nil", "a codec")
 	}
-	hooks, hooksErr := typed("WithHooks", cfg.hooks, Hooks[T]{})
+	hooks, hooksErr := typed("WithHooks", cfg.hooks, Hooks[T]{}, typeName[Hooks[T]]())
 	if err := errors.Join(err, codecErr, hooksErr); err != nil {
 		return nil, err
 	}
@@ -88,6 +89,8 @@ func (e *Executor[T]) Run(ctx context.Context, key string, fn func(ctx context.C
 	}
 	return value, err
 }
+
+func typeName[V any]() string { return reflect.TypeFor[V]().String() }
 
 func (e *Executor[T]) configure(ctx context.Context, nilFn bool, opts []RunOption) (*runConfig, error) {
 	if nilFn {

@@ -113,7 +113,7 @@ func (c *core) observe(ctx context.Context, e Event) {
 	}
 	defer func() {
 		if p := recover(); p != nil {
-			c.logger.ErrorContext(ctx, "idempotent: observer panicked", "event", e.Kind.String(), "key", e.Key, "panic", fmt.Sprint(p))
+			c.logger.ErrorContext(ctx, "idempotent: observer panicked", "event", e.Kind.String(), "key", e.Key, "panic", fmt.Sprintf("a %T", p)) // its text may be that of fn's error
 		}
 	}()
 	e.Namespace = c.namespace

@@ -83,7 +83,7 @@ func (c *core) resolve(ctx context.Context, key string, cfg *runConfig, payload 
 	seen := got.raw
 	for {
 		settled.at, settled.attempt, settled.fingerprint = time.Now(), 1, cfg.fingerprint
-		if len(seen) > 0 {
+		if seen != nil {
 			rec, err := decodeRecord(seen)
 			if err != nil {
 				return err
@@ -104,6 +104,8 @@ func (c *core) resolve(ctx context.Context, key string, cfg *runConfig, payload 
 		if ctx.Err() != nil {
 			return contextError(ctx)
 		}
-		seen = instead
+		if seen = instead; len(seen) == 0 { // forgotten in between
+			seen = nil
+		}
 	}
 }

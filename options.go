@@ -94,6 +94,8 @@ func WithCodec[T any](codec Codec[T]) Option {
 // boxedCodec tells WithCodec(nil) from no WithCodec.
 type boxedCodec[T any] struct{ Codec[T] }
 
+func (b boxedCodec[T]) given() string { return fmt.Sprintf("a %s (%T)", typeName[Codec[T]](), b.Codec) }
+
 // WithErrors sets which errors come back as themselves on replay. Without it, errors come back
 // with their text and match ErrReplayed only.
 func WithErrors(registry *ErrorRegistry) Option {
@@ -346,13 +348,17 @@ func validateRun(c *runConfig) error {
 }
 
 // typed takes a codec or hooks out of a config, if they are for the executor's T.
-func typed[V any](option string, value any, fallback V) (V, error) {
+func typed[V any](option string, value any, fallback V, allowed string) (V, error) {
 	if value == nil {
 		return fallback, nil
 	}
 	v, ok := value.(V)
 	if !ok {
-		return fallback, invalid(option, "argument", fmt.Sprintf("a %T", value), fmt.Sprintf("a %v", reflect.TypeFor[V]()))
+		given := fmt.Sprintf("a %T", value)
+		if boxed, ok := value.(interface{ given() string }); ok {
+			given = boxed.given()
+		}
+		return fallback, invalid(option, "argument", given, "a "+allowed)
 	}
 	return v, nil
 }

@@ -149,6 +149,9 @@ func isNil(v reflect.Value) bool {
 // maxErrorNodes keeps an error that wraps itself from taking the process down.
 const maxErrorNodes = 10_000
 
+// maxMatches is how many errors of one type are stored; errors.As finds the first one.
+const maxMatches = 100
+
 // visitErrors calls visit with err and what it wraps, in the order in which errors.Is and errors.As
 // look, until it returns false. A method of a foreign error that panics ends the visit, as it ends
 // theirs.
@@ -221,12 +224,14 @@ func (r *ErrorRegistry) encode(err error) []byte {
 // find lists the registered errors in err.
 func (r *ErrorRegistry) find(err error) (known []storedMatch) {
 	for _, d := range r.list {
+		left := maxMatches
 		visitErrors(err, func(node error) bool {
 			data, ok := d.match(node)
 			if ok {
 				known = append(known, storedMatch{Code: d.code, Data: data})
+				left--
 			}
-			return !ok || !d.once
+			return !ok || !d.once && left > 0
 		})
 	}
 	return known
