@@ -52,6 +52,11 @@ func newCore(cfg *config, s *store, codec codecID) *core {
 	return c
 }
 
+// errorLost logs that callers will not find a registered error again.
+func (c *core) errorLost(code string) {
+	c.logger.Warn("idempotent: registered error not stored or not restored", "code", code, "namespace", c.namespace)
+}
+
 func (c *core) leaseEvent(e Event) {
 	if e.Kind == EventLeaseLost {
 		c.logger.Warn("idempotent: lease lost while fn runs", "key", e.Key, "namespace", c.namespace, "attempt", e.Attempt)

@@ -3,6 +3,7 @@ package idempotent_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"runtime"
 	"strings"
 	"testing"
@@ -310,5 +311,35 @@ func TestDetachedPanicAfterTheCallerLeft(t *testing.T) {
 		var panicked *idempotent.PanicError
 		require.ErrorAs(w, err, &panicked)
 		require.True(w, strings.Contains(err.Error(), "late"))
+	})
+}
+
+// fn cannot say whether the customer was charged: nothing is recorded, and the next execution is
+// told to ask.
+func TestOutcomeUnknown(t *testing.T) {
+	require.NoError(t, idempotent.OutcomeUnknown(nil))
+	broken := errors.New("connection reset")
+	everywhere(t, func(w *world) {
+		for name, opts := range map[string][]idempotent.Option{
+			"plain": nil, "goes before ignoring": {idempotent.WithShouldIgnoreError(func(error) bool { return true })},
+		} {
+			x := w.executor(opts...)
+			p := w.provider()
+			first := x.start(w.Context(), name, p.charge)
+			<-p.started
+			joined := x.start(w.Context(), name, p.charge)
+			x.Wait(w, idempotent.EventJoined, 1)
+			p.answer("", fmt.Errorf("charge: %w", idempotent.OutcomeUnknown(broken)))
+			require.ErrorIs(w, first.wait(w).err, broken)
+			require.Equal(w, "charge: connection reset", first.err.Error())
+			p.answer("charged", nil)
+			joined.returned(w, "charged")
+			assert.Equal(w, 2, p.last().Attempt)
+		}
+		x := w.executor(idempotent.WithInterrupted(idempotent.Refuse))
+		p := w.provider()
+		p.answer("", idempotent.OutcomeUnknown(broken))
+		require.ErrorIs(w, x.start(w.Context(), "refused", p.charge).wait(w).err, broken)
+		require.ErrorIs(w, x.start(w.Context(), "refused", p.charge).wait(w).err, idempotent.ErrInterrupted)
 	})
 }

@@ -148,6 +148,24 @@ func (e *retryableError) Error() string   { return e.err.Error() }
 func (e *retryableError) Unwrap() error   { return e.err }
 func (e *retryableError) Retryable() bool { return true }
 
+// OutcomeUnknown marks err as one after which fn cannot say whether it had its effect: a
+// connection that broke after the request was sent, a timeout. Such an error is not recorded, and
+// the key is not simply free either: the execution counts as interrupted, so the next one is told
+// by its attempt number to ask the provider first, or is refused (see WithInterrupted). It goes
+// before WithShouldIgnoreError. The text and what errors.Is and errors.As find stay the same.
+// OutcomeUnknown(nil) is nil.
+func OutcomeUnknown(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &unknownError{err}
+}
+
+type unknownError struct{ err error }
+
+func (e *unknownError) Error() string { return e.err.Error() }
+func (e *unknownError) Unwrap() error { return e.err }
+
 // causeError has a text of our own, free of payloads, over a cause that may quote one.
 type causeError struct {
 	text     string

@@ -146,7 +146,7 @@ func (p *performance) conclude(end *ending, began time.Time) result {
 		res.err = &causeError{text: ErrNotRecorded.Error() + ": " + end.encodeErr.Error(), sentinel: ErrNotRecorded, cause: end.encodeErr}
 		p.abandon(res.err)
 		p.lead.settle(settlement{err: res.err}) // none of those who joined is to run it again
-	case end.err != nil && stopped && cutShort(end.err, cause):
+	case end.err != nil && (stopped && cutShort(end.err, cause) || isUnknown(end.err)):
 		if errors.Is(cause, ErrLeaseLost) {
 			res.err = ErrLeaseLost
 		}
@@ -168,6 +168,14 @@ func cutShort(err, cause error) (short bool) {
 	return short
 }
 
+func isUnknown(err error) (unknown bool) {
+	visitErrors(err, func(node error) bool {
+		_, unknown = node.(*unknownError)
+		return !unknown
+	})
+	return unknown
+}
+
 // settle records the outcome, or releases the operation if its error is one to ignore.
 func (p *performance) settle(end *ending, res *result) {
 	rec := &record{
@@ -182,7 +190,7 @@ func (p *performance) settle(end *ending, res *result) {
 	}
 	ignore := false
 	if err := end.cause(); err != nil {
-		rec.outcome, rec.codec, rec.payload = outcomeError, codecMsgpack, p.errors.encode(err)
+		rec.outcome, rec.codec, rec.payload = outcomeError, codecMsgpack, p.errors.encode(err, p.errorLost)
 		if end.panicked != nil {
 			rec.outcome = outcomePanic
 		}

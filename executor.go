@@ -55,9 +55,10 @@ func New[T any](client redis.UniversalClient, opts ...Option) (*Executor[T], err
 //
 // When fn runs, its context carries a RunInfo, ends when fn has returned and, with ErrLeaseLost
 // as its cause, when the lease is lost. fn's error is an outcome like any other and is recorded,
-// unless WithShouldIgnoreError says otherwise. An error by which fn reports that its context
-// ended is never recorded: the execution counts as interrupted (see WithInterrupted), since what
-// it did is unknown. A panic is recorded as a *PanicError, and goes on to the caller that ran fn.
+// unless WithShouldIgnoreError says otherwise; its text is stored as it is, so keep secrets out of
+// it. An error by which fn reports that its context ended is never recorded, nor is one marked
+// with OutcomeUnknown: the execution counts as interrupted (see WithInterrupted), since what it
+// did is unknown. A panic is recorded as a *PanicError, and goes on to the caller that ran fn.
 // A value that fn returns beside an error is dropped.
 //
 // Run returns fn's outcome, or zero and an error of this package, or the error of ctx. Two
@@ -133,7 +134,7 @@ func (e *Executor[T]) replayed(ctx context.Context, key string, res *result) (T,
 	case res.rec == nil:
 		return zero, res.err
 	case res.rec.outcome != outcomeValue:
-		err := errorHook("OnErrorReplay", e.hooks.OnErrorReplay, ctx, key, e.core.errors.decode(res.rec))
+		err := errorHook("OnErrorReplay", e.hooks.OnErrorReplay, ctx, key, e.core.errors.decode(res.rec, e.core.errorLost))
 		return zero, both(res.err, err)
 	}
 	value, err := decodeValue(e.codec, res.rec)

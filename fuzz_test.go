@@ -199,7 +199,8 @@ func FuzzErrorTree(f *testing.F) {
 		if first == nil {
 			return
 		}
-		again := registry.decode(&record{kind: kindDone, outcome: outcomeError, payload: registry.encode(first)})
+		lost := func(code string) { t.Errorf("%q is lost", code) }
+		again := registry.decode(&record{kind: kindDone, outcome: outcomeError, payload: registry.encode(first, lost)}, lost)
 		require.Equal(t, first.Error(), again.Error())
 		require.ErrorIs(t, again, ErrReplayed)
 		require.NotErrorIs(t, again, errStranger)

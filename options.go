@@ -168,8 +168,8 @@ func WithNoWait() RunOption {
 // WithShouldIgnoreError sets which errors of fn are not recorded: for these, the key is free
 // again, and the next caller runs fn. By default every error is recorded. IsRetryable is the
 // usual function. It also gets a *PanicError when fn panicked. If it panics itself, the error is
-// recorded. Never ignore an error after which fn's effect may have taken place, unless fn can
-// tell: the next execution begins at attempt 1.
+// recorded. Do not ignore an error after which fn's effect may have taken place: the next execution
+// would begin at attempt 1 and know nothing of it. OutcomeUnknown is for those.
 func WithShouldIgnoreError(ignore func(error) bool) RunOption {
 	return runOption(func(c *runConfig) { c.shouldIgnore = ignore })
 }
@@ -181,7 +181,8 @@ type IgnoredPolicy uint8
 const (
 	// NextWaiterRuns: one of those waiting runs fn, the others wait for that. The default.
 	NextWaiterRuns IgnoredPolicy = iota
-	// ShareWithWaiters: those waiting get the ignored error too; later callers run fn.
+	// ShareWithWaiters: those waiting get the ignored error too; later callers run fn. One whose
+	// wait has only just begun may count as a later one.
 	ShareWithWaiters
 )
 
@@ -192,8 +193,8 @@ func WithIgnoredErrors(policy IgnoredPolicy) RunOption {
 }
 
 // An InterruptedPolicy says what becomes of an execution that ended without an outcome: its
-// process died, it lost its lease, its caller's context ended, or its outcome could not be
-// stored.
+// process died, it lost its lease, its caller's context ended, its outcome could not be stored, or
+// fn said OutcomeUnknown.
 type InterruptedPolicy uint8
 
 const (

@@ -27,7 +27,7 @@ type ErrorDef struct {
 	code string
 	err  error
 	// match stores the node of an error tree, if this definition covers it.
-	match func(node error) (data []byte, ok bool)
+	match func(node error) (data []byte, ok bool, err error)
 	// once says that one match is as good as many.
 	once bool
 	// restore makes the error of what match stored.
@@ -62,30 +62,31 @@ func Sentinel(code string, err error) ErrorDef {
 	case !reflect.ValueOf(err).Comparable():
 		d.err = invalid("Sentinel", code, fmt.Sprintf("a %T", err), "an error that can be compared; ErrorType registers a type")
 	}
-	d.match = func(node error) ([]byte, bool) { return nil, isNode(node, err) }
+	d.match = func(node error) ([]byte, bool, error) { return nil, isNode(node, err), nil }
 	d.restore = func([]byte) (error, error) { return err, nil }
 	return d
 }
 
 // ErrorType registers the error type E, a struct or a pointer to one. Its exported fields travel
-// as encoding/json writes them, so `json` tags apply. A replayed error yields, by errors.As, an E
-// with these fields for each E in the error that fn returned.
+// as encoding/json writes them, so `json` tags apply; what is not exported is lost, and so are
+// methods that need it. A replayed error yields, by errors.As, an E with these fields for each E
+// in the error that fn returned.
 func ErrorType[E error](code string) ErrorDef {
 	d := ErrorDef{code: code}
 	typ := reflect.TypeFor[E]()
 	if problem := unrestorable(typ); problem != "" {
 		d.err = invalid("ErrorType", code, fmt.Sprintf("%v, %s", typ, problem), `a struct, or a pointer to one, whose exported fields encoding/json restores; tag others with json:"-"`)
 	}
-	d.match = func(node error) ([]byte, bool) {
+	d.match = func(node error) ([]byte, bool, error) {
 		e, ok := node.(E)
 		if as, own := node.(interface{ As(any) bool }); !ok && own {
 			ok = as.As(&e)
 		}
 		if !ok || isNil(reflect.ValueOf(e)) {
-			return nil, false
+			return nil, false, nil
 		}
 		data, err := json.Marshal(e)
-		return data, err == nil
+		return data, true, err
 	}
 	d.restore = func(data []byte) (error, error) {
 		var e E
@@ -208,8 +209,9 @@ type storedMatch struct {
 
 const maxStoredStack = 4 << 10
 
-func (r *ErrorRegistry) encode(err error) []byte {
-	s := storedError{Text: errorText(err), Known: r.find(err), Retry: IsRetryable(err)}
+// lost is told of registered errors that cannot be stored.
+func (r *ErrorRegistry) encode(err error, lost func(code string)) []byte {
+	s := storedError{Text: errorText(err), Known: r.find(err, lost), Retry: IsRetryable(err)}
 	if p, ok := err.(*PanicError); ok {
 		s.Text = fmt.Sprint(p.Value)
 		s.Stack = p.Stack[:min(len(p.Stack), maxStoredStack)]
@@ -222,12 +224,15 @@ func (r *ErrorRegistry) encode(err error) []byte {
 }
 
 // find lists the registered errors in err.
-func (r *ErrorRegistry) find(err error) (known []storedMatch) {
+func (r *ErrorRegistry) find(err error, lost func(code string)) (known []storedMatch) {
 	for _, d := range r.list {
 		left := maxMatches
 		visitErrors(err, func(node error) bool {
-			data, ok := d.match(node)
-			if ok {
+			data, ok, err := d.match(node)
+			switch {
+			case err != nil:
+				lost(d.code)
+			case ok:
 				known = append(known, storedMatch{Code: d.code, Data: data})
 				left--
 			}
@@ -238,8 +243,9 @@ func (r *ErrorRegistry) find(err error) (known []storedMatch) {
 }
 
 // decode makes the error of a recorded one. A registered error that is not registered any more,
-// or that cannot be restored, costs its matches; text and ErrReplayed remain.
-func (r *ErrorRegistry) decode(rec *record) error {
+// or that cannot be restored, costs its matches, of which lost is told; text and ErrReplayed
+// remain.
+func (r *ErrorRegistry) decode(rec *record, lost func(code string)) error {
 	var s storedError
 	if err := msgpack.Unmarshal(rec.payload, &s); err != nil {
 		return &causeError{text: fmt.Sprintf("%v: its error does not decode", ErrCorruptRecord), sentinel: ErrCorruptRecord, cause: err}
@@ -253,11 +259,15 @@ func (r *ErrorRegistry) decode(rec *record) error {
 	for _, m := range s.Known {
 		d, ok := r.defs[m.Code]
 		if !ok {
+			lost(m.Code)
 			continue
 		}
-		if known, err := restore(d, m.Data); err == nil {
-			e.known = append(e.known, known)
+		known, err := restore(d, m.Data)
+		if err != nil {
+			lost(m.Code)
+			continue
 		}
+		e.known = append(e.known, known)
 	}
 	return e
 }

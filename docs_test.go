@@ -1,0 +1,284 @@
+package idempotent_test
+
+import (
+	"context"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/idempotent-go/idempotent"
+	"github.com/idempotent-go/idempotent/idemtest"
+)
+
+// The documentation is part of what is tested.
+
+// The example of docs/testing.md, as it stands there.
+//
+// docs/testing.md: begin
+func TestChargeExpiresAfterADay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		rdb := idemtest.NewRedis(t) // inside the bubble
+		charges, err := idempotent.New[string](rdb)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer charges.Close()
+
+		runs := 0
+		pay := func() {
+			_, _ = charges.Run(t.Context(), "order-42", func(context.Context) (string, error) {
+				runs++
+				return "charged", nil
+			})
+		}
+		pay()
+		pay()
+		time.Sleep(24*time.Hour + time.Second)
+		pay()
+		if runs != 2 {
+			t.Errorf("%d runs", runs)
+		}
+	})
+}
+
+// docs/testing.md: end
+
+func readText(t *testing.T, name string) string {
+	t.Helper()
+	text, err := os.ReadFile(name)
+	require.NoError(t, err)
+	return string(text)
+}
+
+// marked is what stands between two marks in a Go file, moved to the left.
+func marked(t *testing.T, file, mark string) string {
+	t.Helper()
+	_, rest, found := strings.Cut(readText(t, file), "// "+mark+": begin\n")
+	require.True(t, found, "%s has no mark %q", file, mark)
+	block, _, found := strings.Cut(rest, "// "+mark+": end\n")
+	require.True(t, found, "%s has no end of mark %q", file, mark)
+	lines := strings.Split(strings.TrimSpace(block), "\n")
+	last := lines[len(lines)-1]
+	indent := last[:len(last)-len(strings.TrimLeft(last, "\t"))]
+	for i, line := range lines {
+		lines[i] = strings.TrimPrefix(line, indent)
+	}
+	return strings.Join(lines, "\n")
+}
+
+// goBlocks are the Go examples of a Markdown file.
+func goBlocks(t *testing.T, file string) (blocks []string) {
+	t.Helper()
+	for _, m := range regexp.MustCompile("(?ms)^```go\n(.*?)\n```$").FindAllStringSubmatch(readText(t, file), -1) {
+		blocks = append(blocks, m[1])
+	}
+	return blocks
+}
+
+// The README's example is the very code of example_test.go, which is compiled and run.
+func TestReadmeExampleCompiles(t *testing.T) {
+	blocks := goBlocks(t, "README.md")
+	require.Len(t, blocks, 1)
+	assert.Equal(t, marked(t, "example_test.go", "README"), blocks[0])
+	assert.LessOrEqual(t, len(strings.Split(blocks[0], "\n")), 20, "lines")
+}
+
+func TestDocsTestingExampleCompiles(t *testing.T) {
+	assert.Contains(t, goBlocks(t, "docs/testing.md"), marked(t, "docs_test.go", "docs/testing.md"))
+}
+
+// documents are the Markdown files that have to be true.
+func documents(t *testing.T) []string {
+	t.Helper()
+	docs, err := filepath.Glob("docs/*.md")
+	require.NoError(t, err)
+	require.NotEmpty(t, docs)
+	return append(docs, "README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")
+}
+
+// testNames are the tests, benchmarks, fuzz targets and examples of all modules of the repository.
+func testNames(t *testing.T) map[string]bool {
+	t.Helper()
+	names := make(map[string]bool)
+	declared := regexp.MustCompile(`(?m)^func ((?:Test|Fuzz|Benchmark|Example)\w*)\(`)
+	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && d.Name() != "." && strings.HasPrefix(d.Name(), "."):
+			return filepath.SkipDir
+		case !strings.HasSuffix(path, "_test.go"):
+			return nil
+		}
+		for _, m := range declared.FindAllStringSubmatch(readText(t, path), -1) {
+			names[m[1]] = true
+		}
+		return nil
+	})
+	require.NoError(t, err)
+	return names
+}
+
+func TestDocsNameTestsThatExist(t *testing.T) {
+	names := testNames(t)
+	named := regexp.MustCompile(`\b(?:Test|Fuzz|Benchmark|Example)[A-Z]\w*`)
+	for _, doc := range documents(t) {
+		for _, name := range named.FindAllString(readText(t, doc), -1) {
+			assert.True(t, names[name], "%s names %s, which does not exist", doc, name)
+		}
+	}
+}
+
+// tableRows are the rows of the tables in a Markdown text, without heads, as cells.
+func tableRows(text string) (rows [][]string) {
+	lines := strings.Split(text, "\n")
+	separator := regexp.MustCompile(`^\|(?:-+\|)+$`)
+	inTable := false
+	for _, line := range lines {
+		switch {
+		case separator.MatchString(line):
+			inTable = true
+		case !strings.HasPrefix(line, "|"):
+			inTable = false
+		case inTable:
+			cells := strings.Split(strings.Trim(line, "|"), "|")
+			for i := range cells {
+				cells[i] = strings.TrimSpace(cells[i])
+			}
+			rows = append(rows, cells)
+		}
+	}
+	return rows
+}
+
+// Each guarantee names a test that shows it; only the last section has what nobody can show.
+func TestDocsShowEachGuarantee(t *testing.T) {
+	shown, _, found := strings.Cut(readText(t, "docs/guarantees.md"), "## What cannot be guaranteed")
+	require.True(t, found)
+	rows := tableRows(shown)
+	require.NotEmpty(t, rows)
+	for _, row := range rows {
+		require.Len(t, row, 3, "%v", row)
+		assert.Regexp(t, "^`Test\\w+`(?:, `Test\\w+`)*$", row[2], "%v", row)
+	}
+}
+
+// exportedOptions are the functions With* of the library, each with the interface it returns.
+func exportedOptions(t *testing.T) map[string]string {
+	t.Helper()
+	options := make(map[string]string)
+	for _, file := range libraryFiles(t) {
+		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.SkipObjectResolution)
+		require.NoError(t, err)
+		for _, decl := range parsed.Decls {
+			f, ok := decl.(*ast.FuncDecl)
+			if !ok || f.Recv != nil || !strings.HasPrefix(f.Name.Name, "With") {
+				continue
+			}
+			kind, ok := f.Type.Results.List[0].Type.(*ast.Ident)
+			require.True(t, ok, f.Name.Name)
+			options[f.Name.Name] = kind.Name
+		}
+	}
+	return options
+}
+
+// libraryFiles are the files of the root package, without its tests.
+func libraryFiles(t *testing.T) []string {
+	t.Helper()
+	files, err := filepath.Glob("*.go")
+	require.NoError(t, err)
+	return slices.DeleteFunc(files, func(file string) bool { return strings.HasSuffix(file, "_test.go") })
+}
+
+// spoken is a duration as the README writes it.
+func spoken(d time.Duration) string {
+	if d%time.Hour == 0 {
+		return fmt.Sprintf("%d h", d/time.Hour)
+	}
+	return fmt.Sprintf("%d s", d/time.Second)
+}
+
+func TestReadmeOptionsTable(t *testing.T) {
+	defaults := map[string]string{
+		"WithNamespace":     "`" + strconv.Quote(idempotent.DefaultNamespace) + "`",
+		"WithLease":         spoken(idempotent.DefaultLease),
+		"WithTTL":           spoken(idempotent.DefaultTTL),
+		"WithWaitTimeout":   spoken(idempotent.DefaultWaitTimeout),
+		"WithMessageLimit":  fmt.Sprintf("%d KiB", idempotent.DefaultMessageLimit>>10),
+		"WithIgnoredErrors": "`NextWaiterRuns`",
+		"WithInterrupted":   "`Rerun`",
+	}
+	documented := make(map[string]string)
+	for _, row := range tableRows(readText(t, "README.md")) {
+		m := regexp.MustCompile("^`(With\\w+)\\(").FindStringSubmatch(row[0])
+		if m == nil {
+			continue
+		}
+		require.Len(t, row, 4, row[0])
+		assert.NotContains(t, documented, m[1], "twice")
+		documented[m[1]] = row[1]
+		if want, ok := defaults[m[1]]; ok {
+			assert.Equal(t, want, row[2], "default of %s", m[1])
+		}
+	}
+	assert.Equal(t, exportedOptions(t), documented)
+}
+
+// The file map names every file of the library.
+func TestDocsFileMapIsComplete(t *testing.T) {
+	design := readText(t, "docs/design.md")
+	scripts, err := filepath.Glob("lua/*.lua")
+	require.NoError(t, err)
+	for _, file := range append(libraryFiles(t), scripts...) {
+		assert.Contains(t, design, "(../"+file+")")
+	}
+}
+
+// anchors are the headings of a Markdown file as links name them.
+func anchors(text string) map[string]bool {
+	found := make(map[string]bool)
+	for _, m := range regexp.MustCompile(`(?m)^#+ (.*)$`).FindAllStringSubmatch(text, -1) {
+		slug := regexp.MustCompile(`[^a-z0-9 _-]`).ReplaceAllString(strings.ToLower(m[1]), "")
+		found[strings.ReplaceAll(slug, " ", "-")] = true
+	}
+	return found
+}
+
+func TestDocsLinksLeadSomewhere(t *testing.T) {
+	link := regexp.MustCompile(`\]\(([^)\s]+)\)`)
+	code := regexp.MustCompile("(?s)```.*?```|`[^`]*`") // New[T](client) is no link
+	for _, doc := range documents(t) {
+		for _, m := range link.FindAllStringSubmatch(code.ReplaceAllString(readText(t, doc), ""), -1) {
+			if strings.Contains(m[1], "://") {
+				continue
+			}
+			path, anchor, _ := strings.Cut(m[1], "#")
+			target := doc
+			if path != "" {
+				target = filepath.Join(filepath.Dir(doc), path)
+			}
+			if _, err := os.Stat(target); err != nil {
+				t.Errorf("%s links to %s: %v", doc, m[1], err)
+				continue
+			}
+			if anchor != "" {
+				assert.True(t, anchors(readText(t, target))[anchor], "%s links to %s: no such heading", doc, m[1])
+			}
+		}
+	}
+}
