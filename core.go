@@ -111,18 +111,7 @@ func (c *core) run(ctx context.Context, key string, cfg *runConfig, act action) 
 		return failure(err)
 	}
 	defer c.active.Done()
-	op := &operation{
-		key:       key,
-		name:      redisName(c.namespace, key),
-		cfg:       cfg,
-		token:     newToken(),
-		waitUntil: time.Now().Add(cfg.waitTimeout),
-
-		fingerprint: cfg.fingerprint,
-	}
-	if !nested {
-		op.closing = c.closing.Done()
-	}
+	op := c.newOperation(key, cfg, nested)
 	call, leads := c.flights.Enter(op.name)
 	if !leads {
 		res, over := c.follow(ctx, op, call)
@@ -132,6 +121,21 @@ func (c *core) run(ctx context.Context, key string, cfg *runConfig, act action) 
 		op.followed = true
 	}
 	return c.lead(ctx, op, &leading{call: call}, act)
+}
+
+func (c *core) newOperation(key string, cfg *runConfig, nested bool) *operation {
+	op := &operation{
+		key:         key,
+		name:        redisName(c.namespace, key),
+		cfg:         cfg,
+		token:       newToken(),
+		waitUntil:   time.Now().Add(cfg.waitTimeout),
+		fingerprint: cfg.fingerprint,
+	}
+	if !nested {
+		op.closing = c.closing.Done()
+	}
+	return op
 }
 
 // begin admits a run, or says why not. The caller must call active.Done. A run that is nested in

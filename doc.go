@@ -33,8 +33,9 @@
 // original text, matches [ErrReplayed], and matches the errors registered with [WithErrors] as the
 // original did. All who did not run fn get a decoded copy of their own.
 //
-// An error with which fn reports the end of its own context is never recorded. Nobody knows what fn
-// did: the execution counts as interrupted, see below. [WithDetached] lets fn go on instead.
+// An error with which fn reports the end of its own context is never recorded, nor is one that it
+// marks with [OutcomeUnknown]: nobody knows what fn did, and the execution counts as interrupted,
+// see below. [WithDetached] lets fn go on when its caller leaves.
 //
 // # Who runs, and for how long
 //
@@ -42,7 +43,7 @@
 // therefore take as long as it likes, and a process that dies blocks its keys for one lease at most.
 // When the lease is lost, fn's context ends with [ErrLeaseLost] as its cause.
 //
-// The owner died: what it did is not known. Under [Rerun], the default, the next caller runs fn with
+// The owner died, and what it did is not known. Under [Rerun], the default, the next caller runs fn with
 // a [RunInfo] whose Attempt is 2, and with the same [RunInfo.DownstreamKey], which a provider takes as its
 // own idempotency key. Under [Refuse], nobody runs it, and everybody gets [ErrInterrupted] until
 // [Executor.Resolve] or [Executor.Forget].

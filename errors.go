@@ -41,6 +41,9 @@ var (
 	// run, and does not until Forget, or until the record expires.
 	ErrCorruptRecord = errors.New("idempotent: record cannot be read")
 
+	// ErrNotFound: Get found nothing under the key.
+	ErrNotFound = errors.New("idempotent: nothing is recorded")
+
 	// ErrAlreadyRecorded: Resolve found an outcome, which it does not overwrite.
 	ErrAlreadyRecorded = errors.New("idempotent: an outcome is recorded already")
 

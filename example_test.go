@@ -82,7 +82,7 @@ func readmeExample(ctx context.Context, rdb redis.UniversalClient, provider *exa
 		if info.Attempt > 1 { // an earlier attempt ended half-way: was the card charged?
 			charge, found, err := provider.Find(ctx, info.DownstreamKey())
 			if found || err != nil {
-				return charge, idempotent.Retryable(err) // Retryable(nil) is nil
+				return charge, idempotent.OutcomeUnknown(err) // nil stays nil; else the next one asks again
 			}
 		}
 		return provider.Charge(ctx, info.DownstreamKey(), 49_99)
@@ -257,6 +257,27 @@ func ExampleWithShouldIgnoreError() {
 	// too many requests false
 	// card declined false
 	// card declined true
+}
+
+// An error after which nobody knows whether the card was charged is neither recorded nor ignored:
+// the next caller is told by its attempt number to ask first.
+func ExampleOutcomeUnknown() {
+	charges, stop := exampleExecutor[string]()
+	defer stop()
+
+	for range 2 {
+		charge, err := charges.Run(context.Background(), "order-42", func(ctx context.Context) (string, error) {
+			info, _ := idempotent.RunInfoFromContext(ctx)
+			if info.Attempt > 1 {
+				return "ch_1, says the provider", nil
+			}
+			return "", idempotent.OutcomeUnknown(errors.New("connection reset by peer"))
+		})
+		fmt.Printf("%q %v\n", charge, err)
+	}
+	// Output:
+	// "" connection reset by peer
+	// "ch_1, says the provider" <nil>
 }
 
 // DeclinedError is an error of a payment provider.

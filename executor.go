@@ -84,11 +84,25 @@ func (e *Executor[T]) Run(ctx context.Context, key string, fn func(ctx context.C
 	if res.ran {
 		return e.executed(ctx, key, ran, &res)
 	}
-	value, err := e.replayed(ctx, key, &res)
-	if cfg.report != nil && errors.Is(err, ErrCorruptRecord) {
-		*cfg.report = Report{}
+	return e.replayed(ctx, key, cfg, &res)
+}
+
+// Get returns the outcome of key to somebody who only wants to know it: it runs nothing and
+// writes nothing. While an execution is under way, it waits for it as Run does. ErrNotFound means
+// that nobody has begun one, ErrInterrupted that one ended without an outcome, whatever the
+// policy. Options are those of Run; WithNoWait, WithWaitTimeout, WithFingerprint and WithReport
+// have an effect.
+func (e *Executor[T]) Get(ctx context.Context, key string, opts ...RunOption) (T, error) {
+	cfg, err := e.configure(ctx, false, opts)
+	if err != nil {
+		var zero T
+		return zero, err
 	}
-	return value, err
+	res := e.core.get(ctx, key, cfg)
+	if cfg.report != nil {
+		*cfg.report = res.report()
+	}
+	return e.replayed(ctx, key, cfg, &res)
 }
 
 func typeName[V any]() string { return reflect.TypeFor[V]().String() }
@@ -128,7 +142,7 @@ func (e *Executor[T]) executed(ctx context.Context, key string, value T, res *re
 }
 
 // replayed is what a caller gets that did not run fn: its own copy of the outcome.
-func (e *Executor[T]) replayed(ctx context.Context, key string, res *result) (T, error) {
+func (e *Executor[T]) replayed(ctx context.Context, key string, cfg *runConfig, res *result) (T, error) {
 	var zero T
 	switch {
 	case res.rec == nil:
@@ -139,6 +153,9 @@ func (e *Executor[T]) replayed(ctx context.Context, key string, res *result) (T,
 	}
 	value, err := decodeValue(e.codec, res.rec)
 	if err != nil {
+		if cfg.report != nil {
+			*cfg.report = Report{}
+		}
 		return zero, both(res.err, err)
 	}
 	value, err = hook("OnSuccessReplay", e.hooks.OnSuccessReplay, ctx, key, value)

@@ -53,6 +53,53 @@ func (c *core) peek(ctx context.Context, key string) (Status, error) {
 	return s, nil
 }
 
+// get is a run that runs nothing.
+func (c *core) get(ctx context.Context, key string, cfg *runConfig) result {
+	nested, err := c.begin(ctx, key)
+	if err != nil {
+		return failure(err)
+	}
+	defer c.active.Done()
+	op := c.newOperation(key, cfg, nested)
+	f, err := c.find(ctx, op)
+	source := Replayed
+	switch {
+	case err != nil:
+		return failure(err)
+	case f.final():
+	case checkFingerprint(op, f.rec) != nil:
+		return failure(ErrKeyReused)
+	case cfg.noWait:
+		return failure(&InProgressError{RetryAfter: f.left})
+	default:
+		w := &wait{core: c, op: op, owner: f.rec.token, read: c.find, claim: c.find, publish: func(standing) {}}
+		if f, source, err = c.wait(ctx, w); err != nil {
+			return failure(err)
+		}
+	}
+	return c.replay(ctx, op, settlement{rec: f.rec, stored: f.stored, source: source})
+}
+
+// find is look for those who only want to know.
+func (c *core) find(ctx context.Context, op *operation) (finding, error) {
+	got, err := c.store.read(ctx, op.name)
+	if err != nil {
+		return finding{}, storeError(err)
+	}
+	if got.raw == nil {
+		return finding{}, ErrNotFound
+	}
+	rec, err := c.decode(op, got.raw)
+	if err != nil {
+		return finding{}, err
+	}
+	f := finding{rec: rec, raw: got.raw, left: got.ttl - rec.retention, stored: true}
+	if !f.final() && f.left <= 0 {
+		return finding{}, ErrInterrupted
+	}
+	return f, nil
+}
+
 func (c *core) forget(ctx context.Context, key string) error {
 	if err := c.enter(ctx, key); err != nil {
 		return err

@@ -146,3 +146,109 @@ func TestForgottenOwnerLosesItsLease(t *testing.T) {
 		require.ErrorIs(w, c.wait(w).err, idempotent.ErrLeaseLost)
 	})
 }
+
+func TestGet(t *testing.T) {
+	everywhere(t, func(w *world) {
+		x, other := w.executor(), w.executor()
+		p := w.provider()
+		_, err := other.Get(w.Context(), "order-1")
+		require.ErrorIs(w, err, idempotent.ErrNotFound)
+
+		ten, twenty := idempotent.WithFingerprint([]byte("10")), idempotent.WithFingerprint([]byte("20"))
+		first := x.start(w.Context(), "order-1", p.charge, ten)
+		<-p.started
+		var busy *idempotent.InProgressError
+		_, err = other.Get(w.Context(), "order-1", idempotent.WithNoWait())
+		require.ErrorAs(w, err, &busy)
+		assert.Positive(w, busy.RetryAfter)
+		_, err = other.Get(w.Context(), "order-1", twenty)
+		require.ErrorIs(w, err, idempotent.ErrKeyReused)
+		type outcome struct {
+			value  string
+			err    error
+			report idempotent.Report
+		}
+		waiting := make(chan outcome)
+		for _, reader := range []*executor{x, other} {
+			go func() {
+				var o outcome
+				o.value, o.err = reader.Get(w.Context(), "order-1", idempotent.WithReport(&o.report))
+				waiting <- o
+			}()
+			reader.Wait(w, idempotent.EventWaitStarted, 1)
+		}
+		w.settled()
+		p.answer("charged", nil)
+		first.returned(w, "charged")
+		for range 2 {
+			o := <-waiting
+			require.NoError(w, o.err)
+			assert.Equal(w, "charged", o.value)
+			assert.Equal(w, 1, o.report.Attempt)
+		}
+		value, err := other.Get(w.Context(), "order-1")
+		require.NoError(w, err)
+		require.Equal(w, "charged", value)
+		_, err = other.Get(w.Context(), "order-1", twenty)
+		require.ErrorIs(w, err, idempotent.ErrKeyReused)
+		assert.Equal(w, 1, p.count())
+	})
+}
+
+func TestGetOfWhatHasNoValue(t *testing.T) {
+	everywhere(t, func(w *world) {
+		x := w.executor(idempotent.WithShouldIgnoreError(idempotent.IsRetryable))
+		p := w.provider()
+		p.answer("", errors.New("declined"))
+		x.start(w.Context(), "failed", p.charge).wait(w)
+		_, err := x.Get(w.Context(), "failed")
+		require.ErrorIs(w, err, idempotent.ErrReplayed)
+		require.EqualError(w, err, "declined")
+
+		p.answer("", idempotent.OutcomeUnknown(errors.New("connection reset")))
+		x.start(w.Context(), "unknown", p.charge).wait(w)
+		for range 2 {
+			_, err = x.Get(w.Context(), "unknown")
+			require.ErrorIs(w, err, idempotent.ErrInterrupted)
+		}
+		s, err := x.Peek(w.Context(), "unknown")
+		require.NoError(w, err)
+		assert.Equal(w, idempotent.StateAbandoned, s.State, "Get writes nothing")
+		assert.Equal(w, 1, s.Attempt)
+
+		_, err = x.Run(w.Context(), "itself", func(ctx context.Context) (string, error) { return x.Get(ctx, "itself") })
+		require.ErrorIs(w, err, idempotent.ErrInProgress)
+
+		c := x.start(w.Context(), "ignored", p.charge)
+		for range 3 {
+			<-p.started
+		}
+		got := make(chan error)
+		go func() {
+			_, err := x.Get(w.Context(), "ignored")
+			got <- err
+		}()
+		<-x.looked
+		p.answer("", errBusy)
+		c.wait(w)
+		require.ErrorIs(w, <-got, idempotent.ErrNotFound)
+	})
+}
+
+func TestGetOfADeadOwner(t *testing.T) {
+	everywhere(t, func(w *world) {
+		owner, other := w.executor(), w.executor()
+		p := w.provider()
+		first := owner.start(w.Context(), "order-1", p.charge)
+		<-p.started
+		owner.wire.sever()
+		_, err := other.Get(w.Context(), "order-1")
+		require.ErrorIs(w, err, idempotent.ErrInterrupted)
+		owner.wire.mend()
+		p.answer("charged", nil)
+		first.returned(w, "charged") // late, and nobody has taken over
+		value, err := other.Get(w.Context(), "order-1")
+		require.NoError(w, err)
+		require.Equal(w, "charged", value)
+	})
+}

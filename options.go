@@ -140,7 +140,8 @@ func WithMessageLimit(bytes int) Option {
 }
 
 // WithTTL sets how long a result is replayed: 1 ms or more, 24 h by default. It must outlast the
-// last retry of every client. It is also how long the attempt number of a dead execution is
+// last retry of every client: three days for Stripe's webhooks, weeks for some job queues. It is
+// also how long the attempt number of a dead execution is
 // remembered, and how long a refused one (WithInterrupted) stays refused.
 func WithTTL(d time.Duration) RunOption {
 	return runOption(func(c *runConfig) { c.ttl = d })
@@ -169,7 +170,8 @@ func WithNoWait() RunOption {
 // again, and the next caller runs fn. By default every error is recorded. IsRetryable is the
 // usual function. It also gets a *PanicError when fn panicked. If it panics itself, the error is
 // recorded. Do not ignore an error after which fn's effect may have taken place: the next execution
-// would begin at attempt 1 and know nothing of it. OutcomeUnknown is for those.
+// would begin at attempt 1 and know nothing of it. OutcomeUnknown is for those. An ignored error
+// at attempt 2 or above keeps the number: what the earlier attempts did is still unknown.
 func WithShouldIgnoreError(ignore func(error) bool) RunOption {
 	return runOption(func(c *runConfig) { c.shouldIgnore = ignore })
 }

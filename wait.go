@@ -14,7 +14,7 @@ const unconfirmedPoll = time.Second
 func (c *core) acquire(ctx context.Context, op *operation, lead *leading) (finding, Source, error) {
 	f, err := c.claim(ctx, op)
 	if op.followed && !op.cfg.noWait && errors.Is(err, ErrUnavailable) {
-		return c.wait(ctx, op, lead, token{}) // it waits already, and an outage does not end that
+		return c.wait(ctx, c.newWait(op, lead, token{})) // it waits already, and an outage does not end that
 	}
 	if err != nil || f.final() {
 		return f, Replayed, err
@@ -23,7 +23,7 @@ func (c *core) acquire(ctx context.Context, op *operation, lead *leading) (findi
 		return finding{}, 0, err
 	}
 	if !op.cfg.noWait {
-		return c.wait(ctx, op, lead, f.rec.token)
+		return c.wait(ctx, c.newWait(op, lead, f.rec.token))
 	}
 	f, err = c.look(ctx, op)
 	if err != nil || f.final() {
@@ -32,28 +32,13 @@ func (c *core) acquire(ctx context.Context, op *operation, lead *leading) (findi
 	return finding{}, 0, &InProgressError{RetryAfter: max(0, f.left)}
 }
 
-// wait waits for somebody else's execution: until its outcome, until it is ours, or until the
-// caller has enough.
-func (c *core) wait(ctx context.Context, op *operation, lead *leading, owner token) (f finding, source Source, err error) {
-	began := time.Now()
-	c.observe(ctx, Event{Kind: EventWaitStarted, Key: op.key})
-	w := &wait{core: c, op: op, lead: lead, owner: owner, waiter: c.hub.watch(ctx, op.name)}
-	w.recheck = time.NewTimer(unconfirmedPoll)
-	w.pause = backoff{first: 20 * time.Millisecond, limit: unconfirmedPoll}
-	defer func() {
-		w.recheck.Stop()
-		c.hub.unwatch(w.waiter)
-		c.observe(ctx, Event{Kind: EventWaitEnded, Key: op.key, Duration: time.Since(began), Err: err})
-	}()
-	f, err = w.run(ctx)
-	return f, Waited, err
-}
-
 // A wait is one wait for another process.
 type wait struct {
 	core    *core
 	op      *operation
-	lead    *leading
+	read    step // what to do when something may have changed
+	claim   step // what to do when the key is free
+	publish func(standing)
 	waiter  *waiter
 	recheck *time.Timer // when to read even if nobody calls
 	pause   backoff     // between reads that fail
@@ -64,11 +49,36 @@ type wait struct {
 	trouble   error     // why the last read failed
 }
 
+// A step of the protocol.
+type step func(context.Context, *operation) (finding, error)
+
+// newWait is the wait of a leader, for the execution of owner.
+func (c *core) newWait(op *operation, lead *leading, owner token) *wait {
+	return &wait{core: c, op: op, owner: owner, read: c.look, claim: c.claim, publish: lead.call.Publish}
+}
+
+// wait waits for somebody else's execution: until its outcome, until it is ours, or until the
+// caller has enough.
+func (c *core) wait(ctx context.Context, w *wait) (f finding, source Source, err error) {
+	began := time.Now()
+	c.observe(ctx, Event{Kind: EventWaitStarted, Key: w.op.key})
+	w.waiter = c.hub.watch(ctx, w.op.name)
+	w.recheck = time.NewTimer(unconfirmedPoll)
+	w.pause = backoff{first: 20 * time.Millisecond, limit: unconfirmedPoll}
+	defer func() {
+		w.recheck.Stop()
+		c.hub.unwatch(w.waiter)
+		c.observe(ctx, Event{Kind: EventWaitEnded, Key: w.op.key, Duration: time.Since(began), Err: err})
+	}()
+	f, err = w.run(ctx)
+	return f, Waited, err
+}
+
 func (w *wait) run(ctx context.Context) (finding, error) {
 	giveUp := time.NewTimer(time.Until(w.op.waitUntil))
 	defer giveUp.Stop()
 	for {
-		step := w.core.look
+		next := w.read
 		select {
 		case <-ctx.Done():
 			return finding{}, both(contextError(ctx), w.trouble)
@@ -84,10 +94,10 @@ func (w *wait) run(ctx context.Context) (finding, error) {
 				return f, nil
 			}
 			if len(message) > 0 && message[0] == messageFree {
-				step = w.core.claim
+				next = w.claim
 			}
 		}
-		f, err := w.ask(ctx, step)
+		f, err := w.ask(ctx, next)
 		if over, err := w.judge(f, err); over {
 			return f, err
 		}
@@ -143,7 +153,7 @@ func (w *wait) judge(f finding, err error) (over bool, _ error) {
 	w.pause.reset()
 	leaseEnd := time.Now().Add(f.left)
 	w.leaseEnd = leaseEnd
-	w.lead.call.Publish(standing{
+	w.publish(standing{
 		phase:       phaseRunning,
 		fingerprint: f.rec.fingerprint,
 		leaseLeft:   func() time.Duration { return max(0, time.Until(leaseEnd)) },
@@ -156,9 +166,9 @@ func (w *wait) judge(f finding, err error) (over bool, _ error) {
 	return false, nil
 }
 
-// ask takes a step of the protocol, and returns before Redis answers when ctx ends. What the
+// ask takes the next step, and returns before Redis answers when ctx ends. What the
 // step may have made ours is then given back.
-func (w *wait) ask(ctx context.Context, step func(context.Context, *operation) (finding, error)) (finding, error) {
+func (w *wait) ask(ctx context.Context, next step) (finding, error) {
 	type answer struct {
 		finding
 		err error
@@ -167,7 +177,7 @@ func (w *wait) ask(ctx context.Context, step func(context.Context, *operation) (
 	left := make(chan struct{})
 	w.core.active.Go(func() {
 		asking := context.WithoutCancel(ctx)
-		f, err := step(asking, w.op)
+		f, err := next(asking, w.op)
 		select {
 		case answers <- answer{f, err}:
 		case <-left:
