@@ -48,7 +48,7 @@ func newCore(cfg *config, s *store, codec codecID) *core {
 		hub:       newHub(s, cfg.logger),
 	}
 	c.closing, c.endRuns = context.WithCancel(context.Background())
-	c.renewer = newRenewer(s, cfg.lease, c.leaseEvent)
+	c.renewer = newRenewer(s, cfg.lease, c.leaseEvent, cfg.logger)
 	return c
 }
 
@@ -147,21 +147,24 @@ func (c *core) begin(ctx context.Context, key string) (nested bool, err error) {
 	if ctx.Err() != nil {
 		return false, contextError(ctx)
 	}
-	nested, same := c.executing(ctx, key)
-	if same {
-		return nested, &InProgressError{}
-	}
-	return nested, c.admit(nested)
+	return c.admit(ctx, key)
 }
 
-func (c *core) admit(nested bool) error {
+// admit counts a run in, unless the executor is closed or the run would wait for itself. Whether
+// ctx belongs to an fn that still runs is seen under the mutex, which conclude takes as well: such
+// an fn is counted in itself, so close still waits.
+func (c *core) admit(ctx context.Context, key string) (nested bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.closed && !nested {
-		return ErrClosed
+	nested, same := c.executing(ctx, key)
+	switch {
+	case same:
+		return nested, &InProgressError{}
+	case c.closed && !nested:
+		return nested, ErrClosed
 	}
 	c.active.Add(1)
-	return nil
+	return nested, nil
 }
 
 // close ends the waits, and returns when every run has.

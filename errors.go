@@ -30,7 +30,8 @@ var (
 	ErrLeaseLost = errors.New("idempotent: lease lost")
 
 	// ErrNotRecorded: fn ran, but its outcome could not be stored. The value beside the error is
-	// what fn returned, and an error of fn is matched too. The key follows WithInterrupted.
+	// what fn returned, unless it cannot even be encoded: then only the caller that ran fn has it.
+	// An error of fn is matched too. The key follows WithInterrupted.
 	ErrNotRecorded = errors.New("idempotent: outcome not recorded")
 
 	// ErrUnavailable: Redis could not be asked, so fn did not run. The cause is wrapped.

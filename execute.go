@@ -127,7 +127,7 @@ func (r result) deliver() result {
 // conclude settles the operation after fn ended: in Redis, for the followers, for the caller.
 func (p *performance) conclude(end *ending, began time.Time) result {
 	defer p.lead.vacate(standing{}) // unless it was settled
-	p.inner.over.Store(true)
+	p.over()
 	p.renewer.ending(p.lease)
 	defer p.renewer.drop(p.lease) // renewed for as long as the commit takes
 	stopped := p.fnCtx.Err() != nil
@@ -155,6 +155,13 @@ func (p *performance) conclude(end *ending, began time.Time) result {
 		p.settle(end, &res)
 	}
 	return res
+}
+
+// over says to runs nested in fn that it has returned; see admit.
+func (p *performance) over() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.inner.over.Store(true)
 }
 
 var errExited = errors.New("fn exited its goroutine")

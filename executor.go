@@ -207,7 +207,8 @@ func (e *Executor[T]) Peek(ctx context.Context, key string) (Status, error) {
 
 // Forget removes whatever is stored under key, so that the next Run runs fn, at attempt 1. Those
 // who wait for the key go on at once. A running fn is not stopped at once: it loses its lease at
-// its next renewal, and meanwhile another may run. Forgetting an unknown key is no error.
+// its next renewal, and meanwhile another may run. If it returns before that and nobody else has
+// begun, its outcome is recorded. Forgetting an unknown key is no error.
 func (e *Executor[T]) Forget(ctx context.Context, key string) error {
 	return e.core.forget(ctx, key)
 }

@@ -2,6 +2,7 @@ package idempotent
 
 import (
 	"context"
+	"log/slog"
 	"slices"
 	"sync"
 	"time"
@@ -33,6 +34,7 @@ type renewer struct {
 	interval time.Duration // a lease is renewed when this old
 	tick     time.Duration // how often leases are looked at
 	onEvent  func(Event)
+	logger   *slog.Logger
 
 	mu     sync.Mutex
 	leases map[*lease]struct{}
@@ -43,12 +45,13 @@ type renewer struct {
 // renewBatch is how many leases go into one pipeline.
 const renewBatch = 1000
 
-func newRenewer(s *store, duration time.Duration, onEvent func(Event)) *renewer {
+func newRenewer(s *store, duration time.Duration, onEvent func(Event), logger *slog.Logger) *renewer {
 	return &renewer{
 		store:    s,
 		interval: duration / 3,
 		tick:     max(duration/12, time.Millisecond),
 		onEvent:  onEvent,
+		logger:   logger,
 		leases:   make(map[*lease]struct{}),
 	}
 }
@@ -171,8 +174,15 @@ func (r *renewer) renew(batch []renewal) {
 	sent := time.Now()
 	r.store.renew(context.Background(), batch)
 	events := make([]Event, 0, len(batch))
+	failed, last := 0, error(nil)
 	for _, done := range batch {
 		events = append(events, r.finish(done, sent))
+		if done.err != nil {
+			failed, last = failed+1, done.err
+		}
+	}
+	if failed > 0 {
+		r.logger.Warn("idempotent: renewals failed, trying again", "leases", failed, "of", len(batch), "error", redisText(last))
 	}
 	for _, event := range events {
 		if event.Kind != 0 {

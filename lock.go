@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 )
 
 // An operation is one Run on its way to an outcome: what it is called, how it is to be run, and
@@ -78,7 +80,10 @@ func (f *finding) final() bool { return f.lease != nil || f.rec.kind == kindDone
 func (c *core) claim(ctx context.Context, op *operation) (finding, error) {
 	sent := time.Now()
 	there, err := c.store.claim(ctx, op.name, c.running(op, 1).encode(), c.lease+op.retention())
-	if err != nil {
+	switch {
+	case redis.HasErrorPrefix(err, "OOM"): // nothing can be written, and what is there be replayed
+		return c.find(ctx, op, storeError(err))
+	case err != nil:
 		if !wrongType(err) {
 			c.disown(ctx, op, 1)
 		}
@@ -163,22 +168,32 @@ func (c *core) ownerless(op *operation, attempt uint32) *record {
 
 // look reads who has the operation, and takes it over if its owner is dead.
 func (c *core) look(ctx context.Context, op *operation) (finding, error) {
+	f, err := c.find(ctx, op, errAbsent)
+	switch {
+	case errors.Is(err, errAbsent):
+		return c.claim(ctx, op)
+	case err != nil || f.final() || f.left > 0:
+		return f, err
+	}
+	return c.takeOver(ctx, op, f)
+}
+
+var errAbsent = errors.New("nothing is there")
+
+// find reads what is stored; absent is its error when nothing is.
+func (c *core) find(ctx context.Context, op *operation, absent error) (finding, error) {
 	got, err := c.store.read(ctx, op.name)
 	if err != nil {
 		return finding{}, storeError(err)
 	}
 	if got.raw == nil {
-		return c.claim(ctx, op)
+		return finding{}, absent
 	}
 	rec, err := c.decode(op, got.raw)
 	if err != nil {
 		return finding{}, err
 	}
-	f := finding{rec: rec, raw: got.raw, left: got.ttl - rec.retention, stored: true}
-	if rec.kind == kindDone || f.left > 0 {
-		return f, nil
-	}
-	return c.takeOver(ctx, op, f)
+	return finding{rec: rec, raw: got.raw, left: got.ttl - rec.retention, stored: true}, nil
 }
 
 // takeOver settles an execution whose lease is over: it becomes ours, or stays refused.

@@ -2,6 +2,7 @@ package idempotent
 
 import (
 	"context"
+	"log/slog"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -75,7 +76,7 @@ func TestLateRenewalDoesNotReviveAnAbandonedExecution(t *testing.T) {
 func TestRenewalAfterTheCommitIsNoLoss(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		lost := false
-		r := newRenewer(nil, time.Minute, func(Event) {})
+		r := newRenewer(nil, time.Minute, func(Event) {}, slog.New(slog.DiscardHandler))
 		l := &lease{duration: time.Minute, renewed: time.Now()}
 		r.keep(l, func() { lost = true })
 		r.ending(l)
@@ -110,6 +111,13 @@ func TestOnlyTheOwnerWrites(t *testing.T) {
 	_, taken, err := s.takeOver(t.Context(), name, before.raw, done.encode(), time.Hour, owner.retention, false)
 	require.NoError(t, err)
 	assert.False(t, taken, "its lease is not over")
+	_, taken, err = s.takeOver(t.Context(), name, done.encode(), (&record{kind: kindDone, token: newToken(), attempt: 1, at: time.Now(), outcome: outcomeValue}).encode(), time.Hour, -1, false)
+	require.NoError(t, err)
+	assert.False(t, taken, "it is not the record that was seen")
+	other := record{kind: kindDone, token: newToken(), attempt: 1, at: time.Now(), outcome: outcomeValue}
+	_, taken, err = s.takeOver(t.Context(), name, nil, other.encode(), time.Hour, -1, false)
+	require.NoError(t, err)
+	assert.False(t, taken, "none was seen, and there is one")
 
 	after, err := s.read(t.Context(), name)
 	require.NoError(t, err)

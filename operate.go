@@ -13,8 +13,8 @@ func (c *core) enter(ctx context.Context, key string) error {
 	if err := checkKey(key); err != nil {
 		return err
 	}
-	nested, _ := c.executing(ctx, key)
-	return c.admit(nested)
+	_, err := c.admit(ctx, "") // fn may look at its own key
+	return err
 }
 
 func (c *core) peek(ctx context.Context, key string) (Status, error) {
@@ -61,7 +61,7 @@ func (c *core) get(ctx context.Context, key string, cfg *runConfig) result {
 	}
 	defer c.active.Done()
 	op := c.newOperation(key, cfg, nested)
-	f, err := c.find(ctx, op)
+	f, err := c.lookUp(ctx, op)
 	source := Replayed
 	switch {
 	case err != nil:
@@ -72,7 +72,7 @@ func (c *core) get(ctx context.Context, key string, cfg *runConfig) result {
 	case cfg.noWait:
 		return failure(&InProgressError{RetryAfter: f.left})
 	default:
-		w := &wait{core: c, op: op, owner: f.rec.token, read: c.find, claim: c.find, publish: func(standing) {}}
+		w := &wait{core: c, op: op, owner: f.rec.token, read: c.lookUp, claim: c.lookUp, publish: func(standing) {}}
 		if f, source, err = c.wait(ctx, w); err != nil {
 			return failure(err)
 		}
@@ -80,24 +80,13 @@ func (c *core) get(ctx context.Context, key string, cfg *runConfig) result {
 	return c.replay(ctx, op, settlement{rec: f.rec, stored: f.stored, source: source})
 }
 
-// find is look for those who only want to know.
-func (c *core) find(ctx context.Context, op *operation) (finding, error) {
-	got, err := c.store.read(ctx, op.name)
-	if err != nil {
-		return finding{}, storeError(err)
-	}
-	if got.raw == nil {
-		return finding{}, ErrNotFound
-	}
-	rec, err := c.decode(op, got.raw)
-	if err != nil {
-		return finding{}, err
-	}
-	f := finding{rec: rec, raw: got.raw, left: got.ttl - rec.retention, stored: true}
-	if !f.final() && f.left <= 0 {
+// lookUp is look for those who only want to know.
+func (c *core) lookUp(ctx context.Context, op *operation) (finding, error) {
+	f, err := c.find(ctx, op, ErrNotFound)
+	if err == nil && !f.final() && f.left <= 0 {
 		return finding{}, ErrInterrupted
 	}
-	return f, nil
+	return f, err
 }
 
 func (c *core) forget(ctx context.Context, key string) error {

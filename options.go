@@ -141,8 +141,8 @@ func WithMessageLimit(bytes int) Option {
 
 // WithTTL sets how long a result is replayed: 1 ms or more, 24 h by default. It must outlast the
 // last retry of every client: three days for Stripe's webhooks, weeks for some job queues. It is
-// also how long the attempt number of a dead execution is
-// remembered, and how long a refused one (WithInterrupted) stays refused.
+// also how long the attempt number of a dead execution is remembered, and how long a refused one
+// (WithInterrupted) stays refused.
 func WithTTL(d time.Duration) RunOption {
 	return runOption(func(c *runConfig) { c.ttl = d })
 }

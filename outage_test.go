@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/idempotent-go/idempotent"
+	"github.com/idempotent-go/idempotent/internal/redistest"
 )
 
 // The server executes a command and its reply is lost: go-redis sends the command again.
@@ -297,4 +298,22 @@ func (h hanging) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 		}
 		return next(ctx, cmd)
 	}
+}
+
+// Redis is full and evicts nothing: what is recorded is still replayed, and fn does not run when
+// its claim cannot be stored.
+func TestRedisIsFull(t *testing.T) {
+	server := redistest.Start(t, "--maxmemory-policy", "noeviction")
+	onRealRedisAt(t, server.URL(), func(w *world) {
+		x := w.executor()
+		p := w.provider()
+		p.answer("charged", nil)
+		x.start(w.Context(), "order-1", p.charge).returned(w, "charged")
+		require.NoError(w, x.client.ConfigSet(w.Context(), "maxmemory", "1").Err())
+		x.start(w.Context(), "order-1", p.charge).returned(w, "charged")
+		_, err := x.Run(w.Context(), "order-2", p.charge)
+		require.ErrorIs(w, err, idempotent.ErrUnavailable)
+		require.ErrorContains(w, err, "OOM")
+		assert.Equal(w, 1, p.count())
+	})
 }

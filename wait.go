@@ -97,7 +97,7 @@ func (w *wait) run(ctx context.Context) (finding, error) {
 				next = w.claim
 			}
 		}
-		f, err := w.ask(ctx, next)
+		f, err := w.ask(ctx, next, giveUp.C)
 		if over, err := w.judge(f, err); over {
 			return f, err
 		}
@@ -134,6 +134,8 @@ func (w *wait) judge(f finding, err error) (over bool, _ error) {
 	switch {
 	case err == nil && f.final():
 		return true, nil
+	case errors.Is(err, errImpatient):
+		return true, err
 	case errors.Is(err, ErrUnavailable):
 		w.trouble = err
 		w.recheck.Reset(w.pause.next())
@@ -166,9 +168,9 @@ func (w *wait) judge(f finding, err error) (over bool, _ error) {
 	return false, nil
 }
 
-// ask takes the next step, and returns before Redis answers when ctx ends. What the
+// ask takes the next step, and returns before Redis answers when ctx or the caller's patience ends. What the
 // step may have made ours is then given back.
-func (w *wait) ask(ctx context.Context, next step) (finding, error) {
+func (w *wait) ask(ctx context.Context, next step, giveUp <-chan time.Time) (finding, error) {
 	type answer struct {
 		finding
 		err error
@@ -192,5 +194,8 @@ func (w *wait) ask(ctx context.Context, next step) (finding, error) {
 	case <-ctx.Done():
 		close(left)
 		return finding{}, contextError(ctx)
+	case <-giveUp:
+		close(left)
+		return finding{}, w.enough()
 	}
 }
