@@ -145,6 +145,9 @@ func (st *stage) record(worker int, e event) string {
 	case idempotent.EventWaitStarted:
 		return "waits for the owner"
 	case idempotent.EventInterrupted:
+		if e.Error != "" { // its own process says so
+			return fmt.Sprintf("does not know what attempt %d has done: %q", e.Attempt, e.Error)
+		}
 		return fmt.Sprintf("finds that attempt %d ended without an outcome, and takes over", e.Attempt)
 	case idempotent.EventLeaseLost:
 		return "has lost its lease"

@@ -12,6 +12,8 @@ import (
 	"os/signal"
 	"syscall"
 	"time"
+
+	"github.com/idempotent-go/idempotent/examples/internal/redisproc"
 )
 
 const (
@@ -26,20 +28,16 @@ const (
 	sceneLimit = 15 * time.Second
 )
 
-// What a process of this program is, by its first argument. Without one it is the parent.
-const (
-	roleWorker = "worker"
-	roleMinder = "redis-minder"
-)
+// roleWorker is the first argument of a worker process. Without one it is the parent.
+const roleWorker = "worker"
 
 func main() {
+	redisproc.Main()
 	switch args := os.Args[1:]; {
 	case len(args) == 0:
 		os.Exit(parent())
 	case args[0] == roleWorker:
 		os.Exit(workerProcess())
-	case args[0] == roleMinder:
-		os.Exit(mindRedis(args[1:]))
 	default:
 		fmt.Fprintln(os.Stderr, "quickstart takes no arguments; REDIS_URL names the Redis to use, if set")
 		os.Exit(2)
@@ -62,11 +60,11 @@ func parent() int {
 
 // runDemo starts everything, plays the scenes, and has stopped everything when it returns.
 func runDemo(ctx context.Context, out *narrator) (played []*scene, err error) {
-	redis, err := findRedis(ctx)
+	redis, err := redisproc.Start(ctx)
 	if err != nil {
 		return nil, err
 	}
-	defer redis.stop()
+	defer redis.Stop()
 
 	provider, err := startProvider(out)
 	if err != nil {
@@ -75,7 +73,7 @@ func runDemo(ctx context.Context, out *narrator) (played []*scene, err error) {
 	defer provider.stop()
 
 	d := &demo{out: out, provider: provider, namespace: newNamespace()}
-	d.fleet, err = startFleet(ctx, setup{RedisURL: redis.url, ProviderURL: provider.url, Namespace: d.namespace}, d.observe)
+	d.fleet, err = startFleet(ctx, setup{RedisURL: redis.URL, ProviderURL: provider.url, Namespace: d.namespace}, d.observe)
 	if err != nil {
 		return nil, err
 	}

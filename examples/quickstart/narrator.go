@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/idempotent-go/idempotent/examples/internal/redisproc"
 )
 
 // settle is how long a line waits for an earlier one that comes later, from another process.
@@ -68,7 +70,7 @@ func (n *narrator) print(format string, args ...any) {
 	_, _ = io.WriteString(n.w, text.String())
 }
 
-func (n *narrator) introduce(redis *redisServer, p *provider, f *fleet) {
+func (n *narrator) introduce(redis *redisproc.Server, p *provider, f *fleet) {
 	var pids []string
 	for _, p := range f.processes {
 		pids = append(pids, fmt.Sprint(p.pid()))
@@ -83,7 +85,7 @@ func (n *narrator) introduce(redis *redisServer, p *provider, f *fleet) {
    waited for another process, or had the result replayed from Redis.
    Redis commands are counted on the workers' connections. A script is one command; what sets
    up a connection or tests it (HELLO, CLIENT, PING) is left out.
-`, redis.description, p.url, span(providerTakes), len(pids), strings.Join(pids, ", "))
+`, redis.Description, p.url, span(providerTakes), len(pids), strings.Join(pids, ", "))
 }
 
 // open begins a scene.

@@ -46,7 +46,7 @@ type providerClient struct {
 }
 
 // charge takes the money. Only an answer that promises that nothing happened is marked as
-// retryable; after any other trouble the money may be gone.
+// retryable. After any other trouble the money may be gone, so the next execution has to ask.
 func (c *providerClient) charge(ctx context.Context, reference string, o Order) (Charge, error) {
 	body, err := json.Marshal(o)
 	if err != nil {
@@ -54,54 +54,46 @@ func (c *providerClient) charge(ctx context.Context, reference string, o Order) 
 	}
 	resp, err := c.do(ctx, http.MethodPost, "/charges", reference, body)
 	if err != nil {
-		return Charge{}, err
+		return Charge{}, idempotent.OutcomeUnknown(err)
 	}
 	defer resp.Body.Close()
 	switch resp.StatusCode {
 	case http.StatusOK:
-		return decode[Charge](resp)
+		charge, err := decode[Charge](resp)
+		return charge, idempotent.OutcomeUnknown(err)
 	case http.StatusPaymentRequired:
 		declined, err := decode[CardError](resp)
 		if err != nil {
-			return Charge{}, err
+			return Charge{}, idempotent.OutcomeUnknown(err)
 		}
 		return Charge{}, &declined
 	case http.StatusServiceUnavailable:
 		return Charge{}, idempotent.Retryable(fmt.Errorf("provider: %s", resp.Status))
 	}
-	return Charge{}, fmt.Errorf("provider: %s", resp.Status)
+	return Charge{}, idempotent.OutcomeUnknown(fmt.Errorf("provider: %s", resp.Status))
 }
 
-// find asks what became of an earlier charge. It goes on until it is told or ctx ends: with any
-// other error, recorded or retried, the question would never be asked again.
+// lookLimit is how long the provider may take to say what became of a charge.
+const lookLimit = 3 * time.Second
+
+// find asks what became of an earlier charge. Without an answer that is as unknown as before, and
+// the next execution asks again.
 func (c *providerClient) find(ctx context.Context, reference string) (charge Charge, found bool, err error) {
-	for {
-		charge, found, err = c.look(ctx, reference)
-		if err == nil {
-			return charge, found, nil
-		}
-		select {
-		case <-ctx.Done():
-			return Charge{}, false, context.Cause(ctx)
-		case <-time.After(100 * time.Millisecond):
-		}
-	}
-}
-
-func (c *providerClient) look(ctx context.Context, reference string) (charge Charge, found bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, lookLimit)
+	defer cancel()
 	resp, err := c.do(ctx, http.MethodGet, "/charges", reference, nil)
 	if err != nil {
-		return Charge{}, false, err
+		return Charge{}, false, idempotent.OutcomeUnknown(err)
 	}
 	defer resp.Body.Close()
 	switch resp.StatusCode {
 	case http.StatusOK:
 		charge, err = decode[Charge](resp)
-		return charge, err == nil, err
+		return charge, err == nil, idempotent.OutcomeUnknown(err)
 	case http.StatusNotFound:
 		return Charge{}, false, nil
 	}
-	return Charge{}, false, fmt.Errorf("provider: %s", resp.Status)
+	return Charge{}, false, idempotent.OutcomeUnknown(fmt.Errorf("provider: %s", resp.Status))
 }
 
 func (c *providerClient) do(ctx context.Context, method, path, reference string, body []byte) (*http.Response, error) {

@@ -14,7 +14,9 @@ import (
 )
 
 const (
-	referenceHeader = "Idempotency-Key"
+	// Not "Idempotency-Key": net/http repeats a POST with that header by itself when a connection
+	// breaks, and this provider charges twice when asked twice.
+	referenceHeader = "X-Reference"
 	workerHeader    = "X-Worker"
 
 	// holdLimit is how long the provider withholds an answer at most.

@@ -142,12 +142,20 @@ func TestDemoWithGivenRedis(t *testing.T) {
 }
 
 func TestDemoFailsWithoutRedis(t *testing.T) {
-	addr, err := freeAddress()
-	require.NoError(t, err)
+	addr := silentAddress(t)
 	out, err := runDemoProgram(t, "redis://:secret@"+addr, "")
 	assertFailed(t, err)
 	assert.Contains(t, out, "FAILED: the Redis that REDIS_URL names, at "+addr+", does not answer")
 	assert.NotContains(t, out, "secret")
+}
+
+// silentAddress is one where nobody listens.
+func silentAddress(t *testing.T) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer listener.Close()
+	return listener.Addr().String()
 }
 
 // A Redis that goes away in the middle fails the demo; it does not hang it.

@@ -41,7 +41,7 @@ func (p *payments) pay(ctx context.Context, o Order, report *idempotent.Report) 
 }
 
 // charge runs in one process at a time for an order. When it runs again because its process was
-// killed, nobody knows whether the money was taken: nobody but the provider.
+// killed, or could not say, nobody knows whether the money was taken: nobody but the provider.
 func (p *payments) charge(ctx context.Context, o Order) (Charge, error) {
 	info, _ := idempotent.RunInfoFromContext(ctx)
 	reference := info.DownstreamKey() // the same in every process and for every attempt

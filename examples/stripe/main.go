@@ -1,0 +1,111 @@
+// Stripe charges customers once: 5 processes that ask 10 times each get one charge, also if the
+// process that asked Stripe is killed before it could tell. It talks to stripe-mock, which it
+// starts, or to Stripe's test mode if STRIPE_API_KEY is set, and ends with a status other than zero
+// if a customer was charged twice or anything else went wrong.
+//
+// payments.go and errors.go are the part to copy; everything else is there to watch it.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/idempotent-go/idempotent/examples/internal/redisproc"
+)
+
+const (
+	workers   = 5
+	perWorker = 10 // calls in each worker
+	everybody = workers * perWorker
+
+	// sceneLimit bounds each scene, so that the example fails instead of hanging.
+	sceneLimit = 30 * time.Second
+)
+
+// What a process of this program is, by its first argument. Without one it is the parent.
+const (
+	roleWorker = "worker"
+	roleMock   = "stripe-mock"
+)
+
+func main() {
+	redisproc.Main()
+	switch args := os.Args[1:]; {
+	case len(args) == 0:
+		os.Exit(parent())
+	case args[0] == roleWorker:
+		os.Exit(workerProcess())
+	case args[0] == roleMock:
+		os.Exit(mockProcess())
+	default:
+		fmt.Fprintln(os.Stderr, "stripe takes no arguments; REDIS_URL names the Redis to use and STRIPE_API_KEY the test mode to use, if set")
+		os.Exit(2)
+	}
+}
+
+// parent runs the demo and returns the exit status.
+func parent() int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the program at once
+
+	out := newPrinter(os.Stdout)
+	tally, err := runDemo(ctx, out)
+	if err != nil && ctx.Err() != nil {
+		err = fmt.Errorf("stopped: %w", context.Cause(ctx))
+	}
+	return out.conclude(tally, err)
+}
+
+// runDemo starts everything, plays the scenes, and has stopped everything when it returns.
+func runDemo(ctx context.Context, out *printer) (t tally, err error) {
+	key, err := testKey(os.Getenv("STRIPE_API_KEY"))
+	if err != nil {
+		return t, err
+	}
+	redis, err := redisproc.Start(ctx)
+	if err != nil {
+		return t, err
+	}
+	defer redis.Stop()
+
+	d := &demo{out: out, namespace: newNamespace()}
+	s := setup{RedisURL: redis.URL, StripeKey: key, Namespace: d.namespace}
+	where := "Stripe's test mode, named by STRIPE_API_KEY"
+	if key == "" {
+		mock, err := startMock(ctx)
+		if err != nil {
+			return t, err
+		}
+		defer mock.stop()
+		if d.proxy, err = startProxy(mock.url, out.say); err != nil {
+			return t, err
+		}
+		defer d.proxy.stop()
+		s.StripeKey, s.StripeURL = "sk_test_mock", d.proxy.url
+		where = fmt.Sprintf("stripe-mock at %s, behind a proxy that remembers, at %s", mock.url, d.proxy.url)
+	}
+	d.stripe = newStripe(s.StripeKey, s.StripeURL)
+	if d.fleet, err = startFleet(s, d.observe); err != nil {
+		return t, err
+	}
+	defer d.fleet.stop()
+	out.introduce(redis.Description, where, d.fleet)
+	return d.playAll(ctx)
+}
+
+// errLiveKey: real money.
+var errLiveKey = errors.New("STRIPE_API_KEY is not a key of the test mode (sk_test_... or rk_test_...): this example would charge real customers")
+
+func testKey(key string) (string, error) {
+	if key != "" && !strings.HasPrefix(key, "sk_test_") && !strings.HasPrefix(key, "rk_test_") {
+		return "", errLiveKey
+	}
+	return key, nil
+}
