@@ -20,4 +20,4 @@ redis:
 	@scripts/ensure-redis
 
 fuzz:
-	@set -e; for f in $$(grep -ho '^func Fuzz[A-Za-z]*' *_test.go | cut -d' ' -f2); do go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) .; done
+	@set -e; for p in . ./idemhttp; do for f in $$(grep -ho '^func Fuzz[A-Za-z]*' $$p/*_test.go | cut -d' ' -f2); do go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p; done; done
