@@ -25,11 +25,13 @@ func TestCloseLetsFnFinish(t *testing.T) {
 		<-p.started
 		joined := x.start(w.Context(), "order-1", p.charge)
 		x.Wait(w, idempotent.EventJoined, 1)
-		done := x.closing()
+		done, again := x.closing(), x.closing()
 		require.ErrorIs(w, joined.wait(w).err, idempotent.ErrClosed)
 		select {
 		case <-done:
 			w.Error("Close returned while fn runs")
+		case <-again:
+			w.Error("the second Close returned while fn runs")
 		case <-first.done:
 			w.Error("fn was ended")
 		default:
@@ -37,6 +39,7 @@ func TestCloseLetsFnFinish(t *testing.T) {
 		p.answer("charged", nil)
 		first.returned(w, "charged")
 		require.NoError(w, <-done)
+		require.NoError(w, <-again)
 		require.NoError(w, x.client.Ping(w.Context()).Err(), "the client stays open")
 		w.executor().start(w.Context(), "order-1", p.charge).returned(w, "charged")
 		assert.Equal(w, 1, p.count())

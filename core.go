@@ -31,6 +31,7 @@ type core struct {
 	closing context.Context // ends when close begins
 	endRuns context.CancelFunc
 	active  sync.WaitGroup // runs and background work
+	stopped chan struct{}  // closed when close is done
 
 	repeating atomic.Int32 // see inBackground
 }
@@ -38,7 +39,7 @@ type core struct {
 func newCore(cfg *config, s *store, codec codecID) *core {
 	c := &core{
 		namespace: cfg.namespace,
-		lease:     cfg.lease,
+		lease:     cfg.lease.Truncate(time.Millisecond),
 		codec:     codec,
 		errors:    cfg.errors,
 		observer:  cfg.observer,
@@ -46,9 +47,10 @@ func newCore(cfg *config, s *store, codec codecID) *core {
 		defaults:  cfg.run,
 		store:     s,
 		hub:       newHub(s, cfg.logger),
+		stopped:   make(chan struct{}),
 	}
 	c.closing, c.endRuns = context.WithCancel(context.Background())
-	c.renewer = newRenewer(s, cfg.lease, c.leaseEvent, cfg.logger)
+	c.renewer = newRenewer(s, c.lease, c.leaseEvent, cfg.logger)
 	return c
 }
 
@@ -180,7 +182,9 @@ func (c *core) close() {
 	if first {
 		c.hub.close()
 		c.renewer.close()
+		close(c.stopped)
 	}
+	<-c.stopped
 }
 
 // inBackground repeats try until it succeeds, for a lease at most: by then its use is over. close

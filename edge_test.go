@@ -3,6 +3,8 @@ package idempotent_test
 import (
 	"context"
 	"errors"
+	"net"
+	"os"
 	"testing"
 	"time"
 
@@ -11,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/idempotent-go/idempotent"
+	"github.com/idempotent-go/idempotent/internal/redistest"
 )
 
 // afterwards changes what the client makes of a command that the server has executed.
@@ -226,5 +229,123 @@ func TestImpatientLeaderDoesNotSpeakForOthers(t *testing.T) {
 		p.answer("charged", nil)
 		first.returned(w, "charged")
 		patient.returned(w, "charged")
+	})
+}
+
+// A claim is executed and its reply lost, and Redis is full when go-redis repeats it. The caller
+// must neither wait for itself nor take itself over.
+func TestClaimOfUnknownFateOnAFullRedis(t *testing.T) {
+	server := redistest.Start(t, "--maxmemory-policy", "noeviction")
+	onRealRedisAt(t, server.URL(), func(w *world) {
+		admin := server.Client(w)
+		x, other := w.executor(), w.executor()
+		warm := w.provider()
+		warm.answer("warm", nil)
+		x.start(w.Context(), "warm", warm.charge).returned(w, "warm")
+
+		p := w.provider()
+		x.wire.onLost = func() { assert.NoError(w, admin.ConfigSet(context.Background(), "maxmemory", "1").Err()) }
+		x.wire.loseReplyTo("px")
+		c := x.start(w.Context(), "order-1", p.charge).wait(w)
+		require.Equal(w, 1, x.wire.repliesLost())
+		require.ErrorIs(w, c.err, idempotent.ErrUnavailable)
+		require.Zero(w, p.count())
+		require.NoError(w, admin.ConfigSet(w.Context(), "maxmemory", "0").Err())
+		p.answer("charged", nil)
+		other.start(w.Context(), "order-1", p.charge).returned(w, "charged")
+		assert.Equal(w, 1, p.last().Attempt)
+	})
+}
+
+// An execution with a fingerprint was interrupted, and a caller without one takes over without
+// ever knowing it: the fingerprint stays.
+func TestFingerprintOutlivesATakeOverOfUnknownFate(t *testing.T) {
+	everywhere(t, func(w *world) {
+		x, other, third := w.executor(), w.executor(), w.executor()
+		p := w.provider()
+		p.answer("", idempotent.OutcomeUnknown(errors.New("connection reset")))
+		x.start(w.Context(), "order-1", p.charge, idempotent.WithFingerprint([]byte("10"))).wait(w)
+		other.client.AddHook(afterwards{change: func(cmd redis.Cmder) error {
+			if isTakeOver(cmd) {
+				return serverError("LOADING Redis is loading the dataset in memory")
+			}
+			return nil
+		}})
+		_, err := other.Run(w.Context(), "order-1", p.charge, idempotent.WithNoWait())
+		require.ErrorIs(w, err, idempotent.ErrUnavailable)
+		_, err = third.Run(w.Context(), "order-1", p.charge, idempotent.WithFingerprint([]byte("20")))
+		require.ErrorIs(w, err, idempotent.ErrKeyReused)
+		_, err = third.Get(w.Context(), "order-1", idempotent.WithFingerprint([]byte("20")))
+		require.ErrorIs(w, err, idempotent.ErrKeyReused)
+		assert.Equal(w, 1, p.count())
+	})
+}
+
+// A driver may report the end of fn's context as a timeout of its connection.
+func TestContextEndsFnThatReportsATimeout(t *testing.T) {
+	everywhere(t, func(w *world) {
+		x := w.executor()
+		p := w.provider()
+		ctx, cancel := context.WithTimeout(w.Context(), 50*time.Millisecond)
+		defer cancel()
+		timeout := &net.OpError{Op: "read", Err: os.ErrDeadlineExceeded}
+		c := x.start(ctx, "order-1", func(ctx context.Context) (string, error) {
+			<-ctx.Done()
+			return "", timeout
+		}).wait(w)
+		require.ErrorIs(w, c.err, os.ErrDeadlineExceeded)
+		p.answer("charged", nil)
+		x.start(w.Context(), "order-1", p.charge).returned(w, "charged")
+		assert.Equal(w, 2, p.last().Attempt)
+
+		p.answer("", timeout) // its own, while the context lives: an error like any other
+		x.start(w.Context(), "order-2", p.charge).wait(w)
+		s, err := x.Peek(w.Context(), "order-2")
+		require.NoError(w, err)
+		assert.Equal(w, idempotent.StateFailed, s.State)
+	})
+}
+
+// A caller that does not wait does not wait for one that sits an outage out, either.
+func TestNoWaitDuringAnOutage(t *testing.T) {
+	inFakeTime(t, func(w *world) {
+		x := w.executor()
+		p, q := w.provider(), w.provider()
+		first := x.start(w.Context(), "order-1", p.charge)
+		<-p.started
+		second := x.start(w.Context(), "order-1", q.charge)
+		x.Wait(w, idempotent.EventJoined, 1)
+		x.wire.sever()
+		x.Wait(w, idempotent.EventLeaseLost, 1)
+		x.Wait(w, idempotent.EventWaitStarted, 1) // the second leads, and waits for Redis
+		began := time.Now()
+		_, err := x.Run(w.Context(), "order-1", q.charge, idempotent.WithNoWait())
+		require.ErrorIs(w, err, idempotent.ErrInProgress)
+		assert.Zero(w, time.Since(began))
+		x.wire.mend()
+		p.answer("charged", nil)
+		first.wait(w)
+		q.answer("charged", nil)
+		second.returned(w, "charged")
+	})
+}
+
+// The lease of the outer run is lost, not that of the one inside its fn.
+func TestNestedRunKeepsItsLease(t *testing.T) {
+	everywhere(t, func(w *world) {
+		x := w.executor()
+		p := w.provider()
+		inner := make(chan error, 1)
+		outer := x.start(w.Context(), "outer", func(ctx context.Context) (string, error) {
+			_, err := x.Run(ctx, "inner", p.chargeOrLeave)
+			inner <- err
+			return "", err
+		})
+		<-p.started
+		require.NoError(w, w.executor().Resolve(w.Context(), "outer", "settled"))
+		err := <-inner
+		require.ErrorIs(w, err, context.Canceled)
+		require.NotErrorIs(w, err, idempotent.ErrLeaseLost)
+		require.ErrorIs(w, outer.wait(w).err, idempotent.ErrLeaseLost)
 	})
 }

@@ -128,7 +128,7 @@ func (r result) deliver() result {
 func (p *performance) conclude(end *ending, began time.Time) result {
 	defer p.lead.vacate(standing{}) // unless it was settled
 	p.over()
-	p.renewer.ending(p.lease)
+	lost := p.renewer.ending(p.lease)
 	defer p.renewer.drop(p.lease) // renewed for as long as the commit takes
 	stopped := p.fnCtx.Err() != nil
 	cause := context.Cause(p.fnCtx)
@@ -147,7 +147,7 @@ func (p *performance) conclude(end *ending, began time.Time) result {
 		p.abandon(res.err)
 		p.lead.settle(settlement{err: res.err}) // none of those who joined is to run it again
 	case end.err != nil && (stopped && cutShort(end.err, cause) || isUnknown(end.err)):
-		if errors.Is(cause, ErrLeaseLost) {
+		if lost {
 			res.err = ErrLeaseLost
 		}
 		p.abandon(end.err)
@@ -166,10 +166,12 @@ func (p *performance) over() {
 
 var errExited = errors.New("fn exited its goroutine")
 
-// cutShort reports whether fn failed because its context had ended.
+// cutShort reports whether fn, whose context has ended, failed because of that. Drivers that set
+// the context's deadline on a connection report it as a timeout of the network.
 func cutShort(err, cause error) (short bool) {
 	visitErrors(err, func(node error) bool {
-		short = isNode(node, context.Canceled) || isNode(node, context.DeadlineExceeded) || isNode(node, cause)
+		timeout, ok := node.(interface{ Timeout() bool })
+		short = isNode(node, context.Canceled) || isNode(node, context.DeadlineExceeded) || isNode(node, cause) || ok && timeout.Timeout()
 		return !short
 	})
 	return short

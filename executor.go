@@ -58,8 +58,10 @@ func New[T any](client redis.UniversalClient, opts ...Option) (*Executor[T], err
 // unless WithShouldIgnoreError says otherwise; its text is stored as it is, so keep secrets out of
 // it. An error by which fn reports that its context ended is never recorded, nor is one marked
 // with OutcomeUnknown: the execution counts as interrupted (see WithInterrupted), since what it
-// did is unknown. A panic is recorded as a *PanicError, and goes on to the caller that ran fn.
-// A value that fn returns beside an error is dropped.
+// did is unknown. Context errors and timeouts are recognised by errors.Is and Timeout methods; mark
+// others that mean the same, such as gRPC's status Canceled, with OutcomeUnknown. A panic is
+// recorded as a *PanicError, and goes on to the caller that ran fn. A value that fn returns beside
+// an error is dropped.
 //
 // Run returns fn's outcome, or zero and an error of this package, or the error of ctx. Two
 // errors come with the value: ErrNotRecorded and ErrLeaseLost. So does a *HookError.

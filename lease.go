@@ -17,12 +17,12 @@ type lease struct {
 	retention time.Duration
 
 	// Guarded by the renewer's mutex once it has the lease.
-	renewed  time.Time // when the last successful claim or renewal was sent
-	renewing bool
-	lost     bool
-	ending   bool   // fn has returned: what becomes of the lease concerns nobody any more
-	lose     func() // told once
-	key      string
+	renewed time.Time // when the last successful claim or renewal was sent
+	asked   time.Time // when the renewal under way was begun, zero if none is
+	lost    bool
+	ending  bool   // fn has returned: what becomes of the lease concerns nobody any more
+	lose    func() // told once
+	key     string
 }
 
 func (l *lease) deadline() time.Time { return l.renewed.Add(l.duration) }
@@ -67,11 +67,13 @@ func (r *renewer) keep(l *lease, lose func()) {
 	}
 }
 
-// ending says that fn has returned: l is still renewed, and its loss is no event any more.
-func (r *renewer) ending(l *lease) {
+// ending says that fn has returned: l is still renewed, and its loss is no event any more. It
+// reports whether l was lost before.
+func (r *renewer) ending(l *lease) (lost bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	l.ending = true
+	return l.lost
 }
 
 // drop stops renewing l.
@@ -155,8 +157,9 @@ func (r *renewer) check(now time.Time) (due []renewal, lost []*lease) {
 		if l.deadline().Before(next) {
 			next = l.deadline()
 		}
-		if !l.renewing && now.Sub(l.renewed) >= r.interval {
-			l.renewing = true
+		// A renewal that hangs, on a dead connection say, does not keep the next one from its turn.
+		if now.Sub(l.renewed) >= r.interval && now.Sub(l.asked) >= r.interval {
+			l.asked = now
 			due = append(due, renewal{lease: l})
 		}
 	}
@@ -195,13 +198,15 @@ func (r *renewer) finish(done renewal, sent time.Time) (event Event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	l := done.lease
-	l.renewing = false
+	l.asked = time.Time{}
 	_, kept := r.leases[l]
 	switch {
 	case !kept, l.lost, done.err != nil: // an error: tried again at the next tick, until the lease runs out
 		return Event{}
 	case done.mine:
-		l.renewed = sent
+		if sent.After(l.renewed) {
+			l.renewed = sent
+		}
 		return Event{Kind: EventRenewed, Key: l.key, Attempt: int(l.attempt)}
 	case l.ending: // the record is the outcome by now
 		return Event{}

@@ -39,7 +39,7 @@ func (op *operation) ended(ctx context.Context) error {
 
 // retention is how long a running record outlives its lease, and a refused one lives.
 func (op *operation) retention() time.Duration {
-	return max(op.cfg.ttl, op.cfg.recordTTL(outcomeError))
+	return max(op.cfg.ttl, op.cfg.recordTTL(outcomeError)).Truncate(time.Millisecond)
 }
 
 func (c *runConfig) recordTTL(o outcome) time.Duration {
@@ -81,12 +81,13 @@ func (c *core) claim(ctx context.Context, op *operation) (finding, error) {
 	sent := time.Now()
 	there, err := c.store.claim(ctx, op.name, c.running(op, 1).encode(), c.lease+op.retention())
 	switch {
-	case redis.HasErrorPrefix(err, "OOM"): // nothing can be written, and what is there be replayed
-		return c.find(ctx, op, storeError(err))
+	case wrongType(err):
+		return finding{}, storeError(err)
 	case err != nil:
-		if !wrongType(err) {
-			c.disown(ctx, op, 1)
+		if f, found := c.findWhenFull(ctx, op, err); found {
+			return f, nil
 		}
+		c.disown(ctx, op, 1)
 		return finding{}, storeError(err)
 	}
 	if there == nil {
@@ -100,6 +101,17 @@ func (c *core) claim(ctx context.Context, op *operation) (finding, error) {
 		return c.own(ctx, op, rec.attempt, sent)
 	}
 	return finding{rec: rec, raw: there, stored: true}, nil
+}
+
+// findWhenFull reads what is stored when Redis refused a claim for lack of memory, so that outcomes
+// are still replayed. Our own record can be there: of a delivery before the one that was refused.
+// That is not for us to wait for.
+func (c *core) findWhenFull(ctx context.Context, op *operation, refusal error) (f finding, found bool) {
+	if !redis.HasErrorPrefix(refusal, "OOM") {
+		return finding{}, false
+	}
+	f, err := c.find(ctx, op, errAbsent)
+	return f, err == nil && f.rec.token != op.token
 }
 
 // own makes the lease of a claim that was sent at the given time.
@@ -201,6 +213,9 @@ func (c *core) takeOver(ctx context.Context, op *operation, dead finding) (findi
 	if err := checkFingerprint(op, dead.rec); err != nil {
 		return finding{}, err
 	}
+	if dead.rec.token == op.token { // the script takes a token that is there for an earlier delivery
+		op.token = newToken()
+	}
 	refuse := dead.rec.refuse || op.cfg.interrupted == Refuse
 	next := c.running(op, dead.rec.attempt+1)
 	next.fingerprint = firstFingerprint(op.cfg.fingerprint, dead.rec.fingerprint)
@@ -214,7 +229,10 @@ func (c *core) takeOver(ctx context.Context, op *operation, dead finding) (findi
 	switch {
 	case err != nil:
 		if !refuse {
+			own := op.fingerprint
+			op.fingerprint = next.fingerprint // it stays with the record
 			c.disown(ctx, op, next.attempt)
+			op.fingerprint = own
 		}
 		return finding{}, storeError(err)
 	case taken:

@@ -83,10 +83,13 @@ func (c *core) get(ctx context.Context, key string, cfg *runConfig) result {
 // lookUp is look for those who only want to know.
 func (c *core) lookUp(ctx context.Context, op *operation) (finding, error) {
 	f, err := c.find(ctx, op, ErrNotFound)
-	if err == nil && !f.final() && f.left <= 0 {
-		return finding{}, ErrInterrupted
+	switch {
+	case err != nil || f.final() || f.left > 0:
+		return f, err
+	case checkFingerprint(op, f.rec) != nil:
+		return finding{}, ErrKeyReused
 	}
-	return f, err
+	return finding{}, ErrInterrupted
 }
 
 func (c *core) forget(ctx context.Context, key string) error {

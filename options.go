@@ -125,7 +125,8 @@ func WithLogger(logger *slog.Logger) Option {
 // WithLease sets how long a dead owner can block a key: 10 ms or more, 10 s by default. While fn
 // runs, the lease is renewed each third of it, so fn may take as long as it likes. A short lease
 // is noticed lost by a process that is merely slow (a long garbage collection, a swapped-out
-// machine, a Redis failover): below 1 s, be sure that these are shorter.
+// machine, a Redis failover): below 1 s, be sure that these are shorter. Like all times that Redis
+// keeps, it counts in whole milliseconds.
 func WithLease(d time.Duration) Option {
 	return option(func(c *config) { c.lease = d })
 }

@@ -169,6 +169,24 @@ func TestRing(t *testing.T) {
 	behaviour(t, ring(), ring())
 }
 
+// Tracing and metrics wrap clients.
+func TestWrappedClients(t *testing.T) {
+	type wrappedRing struct{ *redis.Ring }
+	type wrappedCluster struct{ *redis.ClusterClient }
+	addrs := map[string]string{"one": redistest.Start(t).Addr(), "two": redistest.Start(t).Addr()}
+	ring := func() redis.UniversalClient {
+		r := redis.NewRing(&redis.RingOptions{Addrs: addrs})
+		t.Cleanup(func() { _ = r.Close() })
+		return wrappedRing{r}
+	}
+	t.Run("Ring", func(t *testing.T) { behaviour(t, ring(), ring()) })
+	t.Run("Cluster", func(t *testing.T) {
+		server := redistest.Start(t, "--cluster-enabled", "yes")
+		bare := server.MakeCluster(t)
+		behaviour(t, wrappedCluster{bare}, bare)
+	})
+}
+
 func TestAutoPipeliner(t *testing.T) {
 	server := redistest.Start(t)
 	for name, options := range map[string]*redis.AutoPipelineOptions{"half duplex": {}, "full duplex": {FullDuplex: true}} {

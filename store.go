@@ -52,12 +52,22 @@ type store struct {
 	scriptClaim  atomic.Bool // the server refused SET with NX and GET
 }
 
+// The clients that speak to several servers, also when they are wrapped.
+type (
+	cluster interface {
+		MasterForKey(ctx context.Context, key string) (*redis.Client, error)
+	}
+	ring interface {
+		GetShardClientForKey(key string) (*redis.Client, error)
+	}
+)
+
 func newStore(client redis.UniversalClient, messageLimit int) *store {
 	s := &store{client: client, publish: "PUBLISH", messageLimit: messageLimit}
 	if reflect.ValueOf(client).Comparable() {
 		s.identity = client
 	}
-	if _, ok := client.(*redis.ClusterClient); ok {
+	if _, ok := client.(cluster); ok {
 		s.publish = "SPUBLISH"
 	}
 	return s
@@ -203,9 +213,9 @@ func (s *store) forget(ctx context.Context, name string) error {
 func (s *store) node(ctx context.Context, name string) (address string, node redis.UniversalClient, err error) {
 	var server *redis.Client
 	switch c := s.client.(type) {
-	case *redis.ClusterClient:
+	case cluster:
 		server, err = c.MasterForKey(ctx, name)
-	case *redis.Ring:
+	case ring:
 		server, err = c.GetShardClientForKey(name)
 	default:
 		return "", s.client, nil

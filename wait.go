@@ -14,7 +14,9 @@ const unconfirmedPoll = time.Second
 func (c *core) acquire(ctx context.Context, op *operation, lead *leading) (finding, Source, error) {
 	f, err := c.claim(ctx, op)
 	if op.followed && !op.cfg.noWait && errors.Is(err, ErrUnavailable) {
-		return c.wait(ctx, c.newWait(op, lead, token{})) // it waits already, and an outage does not end that
+		// It waits already, and an outage does not end that. Others need not wait with it.
+		lead.call.Publish(standing{phase: phaseRunning})
+		return c.wait(ctx, c.newWait(op, lead, token{}))
 	}
 	if err != nil || f.final() {
 		return f, Replayed, err

@@ -269,7 +269,8 @@ type wire struct {
 	conns    map[*wiredConn]struct{}
 	loseNext string // the reply to the next command that contains this is lost, with its connection
 	lost     int
-	deaf     bool // subscriptions are refused
+	onLost   func() // called before the connection of a lost reply ends
+	deaf     bool   // subscriptions are refused
 }
 
 var errCut = fmt.Errorf("the wire is cut")
@@ -381,7 +382,11 @@ func (c *wiredConn) Read(b []byte) (int, error) {
 	if c.losing.CompareAndSwap(true, false) {
 		c.wire.mu.Lock()
 		c.wire.lost++
+		onLost := c.wire.onLost
 		c.wire.mu.Unlock()
+		if onLost != nil {
+			onLost()
+		}
 		c.dead.Store(true)
 		_ = c.Conn.Close()
 	}
