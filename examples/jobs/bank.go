@@ -3,14 +3,14 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"slices"
 	"strconv"
 	"sync"
 	"time"
+
+	"github.com/idempotent-go/idempotent/examples/internal/stage"
 )
 
 // holdLimit is how long the bank withholds an answer at most.
@@ -20,9 +20,9 @@ const holdLimit = 10 * time.Second
 // count what really happened. It is of the worst kind: asked twice, it pays twice. All it offers is
 // to say whether it knows a reference.
 type bank struct {
-	url    string
-	out    *narrator
-	server *http.Server
+	url  string
+	out  *stage.Narrator
+	stop func()
 
 	mu       sync.Mutex
 	accounts map[string]*account // by reference
@@ -52,25 +52,18 @@ type books struct {
 	Receipts []Receipt // what it has paid
 }
 
-func startBank(out *narrator) (*bank, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, fmt.Errorf("starting the bank: %w", err)
-	}
-	b := &bank{url: "http://" + listener.Addr().String(), out: out, accounts: make(map[string]*account)}
+func startBank(out *stage.Narrator) (*bank, error) {
+	b := &bank{out: out, accounts: make(map[string]*account)}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /refunds", b.refund)
 	mux.HandleFunc("GET /refunds", b.look)
-	b.server = &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
-	go func() {
-		if err := b.server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-			out.say("the bank broke down: %v", err)
-		}
-	}()
+	var err error
+	b.url, b.stop, err = stage.ServeHTTP(mux, func(err error) { out.Say("the bank broke down: %v", err) })
+	if err != nil {
+		return nil, fmt.Errorf("starting the bank: %w", err)
+	}
 	return b, nil
 }
-
-func (b *bank) stop() { _ = b.server.Close() }
 
 // open makes an account; the bank knows no others.
 func (b *bank) open(reference string, m manner) *account {
@@ -113,13 +106,13 @@ func (b *bank) refund(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	worker, _ := strconv.Atoi(r.Header.Get(workerHeader))
-	b.out.say("bank: worker %d asks for %s; %s", worker, euros(asked.Cents), d.text)
+	b.out.Say("bank: worker %d asks for %s; %s", worker, stage.Euros(asked.Cents), d.text)
 	a.tell(worker)
 	a.hold(r.Context(), d.mute)
 	if d.cut {
 		panic(http.ErrAbortHandler) // net/http's way to do it
 	}
-	respond(w, d.status, d.body)
+	stage.Respond(w, d.status, d.body)
 }
 
 func (b *bank) decide(reference string, asked Refund) (*account, decision) {
@@ -181,12 +174,12 @@ func (b *bank) look(w http.ResponseWriter, r *http.Request) {
 	worker := r.Header.Get(workerHeader)
 	receipt, found := b.lookUp(r.Header.Get(referenceHeader))
 	if !found {
-		b.out.say("bank: worker %s asks whether it was paid: no", worker)
+		b.out.Say("bank: worker %s asks whether it was paid: no", worker)
 		http.Error(w, "unknown reference", http.StatusNotFound)
 		return
 	}
-	b.out.say("bank: worker %s asks whether it was paid: yes, as %s", worker, receipt.Number)
-	respond(w, http.StatusOK, receipt)
+	b.out.Say("bank: worker %s asks whether it was paid: yes, as %s", worker, receipt.Number)
+	stage.Respond(w, http.StatusOK, receipt)
 }
 
 func (b *bank) lookUp(reference string) (receipt Receipt, found bool) {
@@ -202,11 +195,3 @@ func (b *bank) lookUp(reference string) (receipt Receipt, found bool) {
 	}
 	return a.Receipts[0], true
 }
-
-func respond(w http.ResponseWriter, status int, body any) {
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(body) // fails when the caller is gone, which is its own affair
-}
-
-func euros(cents int64) string { return fmt.Sprintf("%d.%02d EUR", cents/100, cents%100) }

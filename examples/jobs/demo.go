@@ -2,20 +2,19 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
 	"fmt"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/hibiken/asynq"
 	"github.com/idempotent-go/idempotent"
+	"github.com/idempotent-go/idempotent/examples/internal/stage"
 	"github.com/redis/go-redis/v9"
 )
 
 // A demo plays scenes, one after the other.
 type demo struct {
-	out       *narrator
+	out       *stage.Narrator
 	bank      *bank
 	fleet     *fleet
 	namespace string // of the executors, and the name of the queue
@@ -27,12 +26,12 @@ type demo struct {
 
 	mu     sync.Mutex
 	played int
-	stage  *stage // of the scene that is played
+	stage  *set // of the scene that is played
 }
 
 // newDemo makes a demo with a namespace and a queue of its own, to keep those apart that share a
 // Redis.
-func newDemo(ctx context.Context, out *narrator, b *bank, redisURL string) (*demo, error) {
+func newDemo(ctx context.Context, out *stage.Narrator, b *bank, redisURL string) (*demo, error) {
 	rdb, err := connect(ctx, redisURL)
 	if err != nil {
 		return nil, err
@@ -40,7 +39,7 @@ func newDemo(ctx context.Context, out *narrator, b *bank, redisURL string) (*dem
 	d := &demo{
 		out:       out,
 		bank:      b,
-		namespace: "jobs-" + strings.ToLower(rand.Text()[:10]),
+		namespace: stage.Namespace("jobs"),
 		rdb:       rdb,
 		queue:     asynq.NewClientFromRedisClient(rdb),
 		inspector: asynq.NewInspectorFromRedisClient(rdb),
@@ -77,17 +76,13 @@ func day(ago time.Duration) string { return ":" + time.Now().Add(ago).UTC().Form
 func queueKey(queue, part string) string { return fmt.Sprintf("asynq:{%s}:%s", queue, part) }
 
 func (d *demo) introduce(redis string) {
-	var pids []string
-	for _, w := range d.fleet.workers {
-		pids = append(pids, fmt.Sprint(w.pid()))
-	}
-	d.out.print(`idempotent under asynq: a job that is delivered twice has its effect once
+	d.out.Print(`idempotent under asynq: a job that is delivered twice has its effect once
 
    Redis    %s
    bank     %s, pays refunds; asked twice, it pays twice
    workers  %d processes, each with an asynq server: pids %s
    front    %s, a process that tells visitors what came of a refund
-`, redis, d.bank.url, len(pids), strings.Join(pids, ", "), d.fleet.front.url)
+`, redis, d.bank.url, len(d.fleet.workers), d.fleet.workers.PIDs(), d.fleet.frontURL)
 }
 
 // A play is a scene as it is written.
@@ -96,43 +91,28 @@ type play struct {
 	story  string // what happens, for somebody who sees the library for the first time
 	bare   bool   // the refund is done without the library
 	manner manner // of the bank
-	act    func(ctx context.Context, st *stage) error
-	judge  func(e *evidence) []check
+	act    func(ctx context.Context, st *set) error
+	judge  func(e *evidence) []stage.Check
 }
 
-// A scene is a play that was played.
-type scene struct {
-	number int
-	title  string
-	checks []check // empty if it was not played to its end
-}
-
-func (s *scene) failed() (n int) {
-	for _, c := range s.checks {
-		if !c.ok {
-			n++
-		}
-	}
-	return n
-}
+const row = "   %-50s %-20s %-20s %s\n"
 
 // perform plays one scene and judges it.
-func (d *demo) perform(ctx context.Context, p play) (*scene, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, sceneLimit, fmt.Errorf("the scene is not over after %v", sceneLimit))
+func (d *demo) perform(ctx context.Context, p play) ([]stage.Check, error) {
+	ctx, cancel := stage.Limit(ctx, sceneLimit)
 	defer cancel()
 	st := d.set(p)
-	s := &scene{number: d.played, title: p.title}
-	d.out.open(s.number, s.title, p.story)
+	d.out.Open(d.played, p.title, p.story)
 	if err := p.act(ctx, st); err != nil {
-		return s, err
+		return nil, err
 	}
-	s.checks = p.judge(st.close())
-	d.out.table(s)
-	return s, nil
+	checks := p.judge(st.close())
+	d.out.Table(row, checks)
+	return checks, nil
 }
 
-// set makes the stage for the next scene, with a refund of its own.
-func (d *demo) set(p play) *stage {
+// set makes the set for the next scene, with a refund of its own.
+func (d *demo) set(p play) *set {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.played++
@@ -142,12 +122,12 @@ func (d *demo) set(p play) *stage {
 	if p.bare {
 		reference = refund.ID
 	}
-	d.stage = &stage{demo: d, key: key, account: d.bank.open(reference, p.manner), changed: make(chan struct{})}
+	d.stage = &set{demo: d, key: key, account: d.bank.open(reference, p.manner), changed: make(chan struct{})}
 	d.stage.refund = refund
 	return d.stage
 }
 
-// hear takes what a child says to the stage.
+// hear takes what a child says to the set.
 func (d *demo) hear(number int, m message) {
 	d.mu.Lock()
 	st := d.stage
@@ -162,11 +142,11 @@ func (d *demo) hear(number int, m message) {
 	switch {
 	case m.Event != nil && m.Event.Key == st.key:
 		if text := st.record(number, *m.Event); text != "" {
-			d.out.sayAt(m.Event.At, "%s %s", who, text)
+			d.out.SayAt(m.Event.At, "%s %s", who, text)
 		}
 	case m.Delivery != nil && m.Delivery.Key == st.key:
 		st.deliver(*m.Delivery)
-		d.out.sayAt(m.Delivery.At, "%s has run task %s: %s", who, short(m.Delivery.Task), m.Delivery.what())
+		d.out.SayAt(m.Delivery.At, "%s has run task %s: %s", who, short(m.Delivery.Task), m.Delivery.what())
 	}
 }
 

@@ -3,12 +3,13 @@ package main
 import (
 	"context"
 	"errors"
-	"net"
+	"log"
 	"net/http"
 	"strconv"
 	"time"
 
 	"github.com/idempotent-go/idempotent"
+	"github.com/idempotent-go/idempotent/examples/internal/stage"
 )
 
 // waitLimit is how long the front lets a visitor wait for a result.
@@ -22,7 +23,8 @@ const waitLimit = 10 * time.Second
 type front struct{ reader *reader }
 
 // attendFront is what the front's process does.
-func attendFront(s setup, up *line, over <-chan struct{}) error {
+func attendFront(s setup, desk *stage.Desk) error {
+	up := line{desk}
 	rdb, err := connect(context.Background(), s.RedisURL)
 	if err != nil {
 		return err
@@ -33,24 +35,15 @@ func attendFront(s setup, up *line, over <-chan struct{}) error {
 		return err
 	}
 	defer receipts.Close()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return err
-	}
 	f := &front{reader: &reader{receipts: receipts}}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /refunds/{id}", f.tell)
-	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
-	defer server.Close()
-	broken := make(chan error, 1)
-	go func() { broken <- server.Serve(listener) }()
-	up.send(message{Ready: &ready{URL: "http://" + listener.Addr().String()}})
-	select {
-	case err := <-broken:
+	url, stop, err := stage.ServeHTTP(mux, func(err error) { log.Fatal("front: ", err) })
+	if err != nil {
 		return err
-	case <-over:
-		return nil
 	}
+	defer stop()
+	return up.ready(url)
 }
 
 func (f *front) tell(w http.ResponseWriter, r *http.Request) {
@@ -60,11 +53,11 @@ func (f *front) tell(w http.ResponseWriter, r *http.Request) {
 	}
 	receipt, err := f.reader.receipt(r.Context(), r.PathValue("id"), min(wait, waitLimit))
 	if err == nil {
-		respond(w, http.StatusOK, receipt)
+		stage.Respond(w, http.StatusOK, receipt)
 		return
 	}
 	if refused, ok := errors.AsType[*RefusedError](err); ok {
-		respond(w, http.StatusUnprocessableEntity, refused)
+		stage.Respond(w, http.StatusUnprocessableEntity, refused)
 		return
 	}
 	status := http.StatusInternalServerError
@@ -79,5 +72,5 @@ func (f *front) tell(w http.ResponseWriter, r *http.Request) {
 	case errors.Is(err, idempotent.ErrUnavailable):
 		status = http.StatusServiceUnavailable
 	}
-	respond(w, status, map[string]string{"error": err.Error()})
+	stage.Respond(w, status, map[string]string{"error": err.Error()})
 }

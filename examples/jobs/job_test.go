@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/idempotent-go/idempotent"
+	"github.com/idempotent-go/idempotent/examples/internal/stage"
 	"github.com/idempotent-go/idempotent/idemtest"
 )
 
@@ -37,7 +38,7 @@ func newWorker(t *testing.T) (*refunds, *fakeBank, *idemtest.Recorder) {
 	f := &fakeBank{answers: make(chan int, 10), asked: make(chan string, 10)}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		f.asked <- r.Method
-		respond(w, <-f.answers, Receipt{Number: "rf_1", Cents: 4999})
+		stage.Respond(w, <-f.answers, Receipt{Number: "rf_1", Cents: 4999})
 	}))
 	t.Cleanup(server.Close)
 	seen := &idemtest.Recorder{}

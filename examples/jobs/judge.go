@@ -8,72 +8,62 @@ import (
 
 	"github.com/hibiken/asynq"
 	"github.com/idempotent-go/idempotent"
+	"github.com/idempotent-go/idempotent/examples/internal/stage"
 )
 
-// A check is one thing that must hold.
-type check struct {
-	what, want, seen string
-	ok               bool
-}
-
-// same compares what was expected with what was seen.
-func same[T comparable](what string, want, seen T) check {
-	return check{what: what, want: fmt.Sprint(want), seen: fmt.Sprint(seen), ok: want == seen}
-}
-
-func judgeAsynqAlone(e *evidence) []check {
-	return []check{
-		same("how asynq ends", "completed, 1 retry", e.ends()),
-		same("times the bank was asked to pay", 2, e.books.Requests),
-		same("refunds paid: this is what goes wrong", 2, len(e.books.Receipts)),
+func judgeAsynqAlone(e *evidence) []stage.Check {
+	return []stage.Check{
+		stage.Exactly("how asynq ends", "completed, 1 retry", e.ends()),
+		stage.Exactly("times the bank was asked to pay", 2, e.books.Requests),
+		stage.Exactly("refunds paid: this is what goes wrong", 2, len(e.books.Receipts)),
 	}
 }
 
-func judgeTwoDeliveries(e *evidence) []check {
+func judgeTwoDeliveries(e *evidence) []stage.Check {
 	both := len(e.deliveries) > 1 && e.deliveries[0].Worker != e.deliveries[1].Worker
-	return append([]check{
-		same("how asynq ends", "3 completed", e.ends()),
-		same("executions of fn, by attempt", "1", e.attempts()),
-		same("the first two deliveries are in two workers", true, both),
-		same("deliveries that ran fn / waited / had it replayed", "1 / 1 / 1", e.sources()),
-		same("deliveries that got the bank's receipt", 3, e.receiptsDelivered()),
-		same("tasks with the bank's receipt as their result", 3, e.resultsStored()),
+	return append([]stage.Check{
+		stage.Exactly("how asynq ends", "3 completed", e.ends()),
+		stage.Exactly("executions of fn, by attempt", "1", e.attempts()),
+		stage.Exactly("the first two deliveries are in two workers", true, both),
+		stage.Exactly("deliveries that ran fn / waited / had it replayed", "1 / 1 / 1", e.sources()),
+		stage.Exactly("deliveries that got the bank's receipt", 3, e.receiptsDelivered()),
+		stage.Exactly("tasks with the bank's receipt as their result", 3, e.resultsStored()),
 	}, e.paidOnce(1, 0)...)
 }
 
-func judgeKilledWorker(e *evidence) []check {
-	return append([]check{
-		same("how asynq ends", "completed, 1 retry", e.ends()),
+func judgeKilledWorker(e *evidence) []stage.Check {
+	return append([]stage.Check{
+		stage.Exactly("how asynq ends", "completed, 1 retry", e.ends()),
 		e.why("asynq: task lease expired"),
-		same("executions of fn, by attempt", "1 2", e.attempts()),
-		same("worker that ran fn to its end is the killed one", false, e.killed == 0 || e.lastRunner() == e.killed),
-		same("the receipt is the one of the dead worker's refund", 1, e.resultsStored()),
+		stage.Exactly("executions of fn, by attempt", "1 2", e.attempts()),
+		stage.Exactly("worker that ran fn to its end is the killed one", false, e.killed == 0 || e.lastRunner() == e.killed),
+		stage.Exactly("the receipt is the one of the dead worker's refund", 1, e.resultsStored()),
 	}, e.paidOnce(1, 1)...)
 }
 
 // judgeUnclear is for an execution that ended with an error that says nothing about the money.
-func judgeUnclear(e *evidence, lastError string) []check {
-	return append([]check{
-		same("how asynq ends", "completed, 1 retry", e.ends()),
+func judgeUnclear(e *evidence, lastError string) []stage.Check {
+	return append([]stage.Check{
+		stage.Exactly("how asynq ends", "completed, 1 retry", e.ends()),
 		e.why(lastError),
-		same("executions of fn, by attempt", "1 2", e.attempts()),
-		same("outcomes recorded", 1, e.recorded),
-		same("the receipt is the one of the first attempt", 1, e.resultsStored()),
+		stage.Exactly("executions of fn, by attempt", "1 2", e.attempts()),
+		stage.Exactly("outcomes recorded", 1, e.recorded),
+		stage.Exactly("the receipt is the one of the first attempt", 1, e.resultsStored()),
 	}, e.paidOnce(1, 1)...)
 }
 
-func judgeOutage(e *evidence) []check {
-	return append([]check{
-		same("how asynq ends", "completed, 2 retries", e.ends()),
-		same("executions of fn, by attempt", "1 1 1", e.attempts()),
-		same("executions that left the key free", 2, e.released),
-		same("outcomes recorded", 1, e.recorded),
-		same("errors that came from a record", 0, e.count(func(d delivery) bool { return d.Replayed })),
-		same("tasks with the bank's receipt as their result", 1, e.resultsStored()),
+func judgeOutage(e *evidence) []stage.Check {
+	return append([]stage.Check{
+		stage.Exactly("how asynq ends", "completed, 2 retries", e.ends()),
+		stage.Exactly("executions of fn, by attempt", "1 1 1", e.attempts()),
+		stage.Exactly("executions that left the key free", 2, e.released),
+		stage.Exactly("outcomes recorded", 1, e.recorded),
+		stage.Exactly("errors that came from a record", 0, e.count(func(d delivery) bool { return d.Replayed })),
+		stage.Exactly("tasks with the bank's receipt as their result", 1, e.resultsStored()),
 	}, e.paidOnce(3, 0)...)
 }
 
-func judgeRefusal(e *evidence) []check {
+func judgeRefusal(e *evidence) []stage.Check {
 	request := "none"
 	if len(e.deliveries) > 0 && e.deliveries[0].Refused != nil {
 		request = e.deliveries[0].Refused.Request
@@ -82,20 +72,20 @@ func judgeRefusal(e *evidence) []check {
 	told := slices.ContainsFunc(e.answers, func(v visit) bool {
 		return v.status == http.StatusUnprocessableEntity && v.refused.Request == request
 	})
-	return []check{
-		same("how asynq ends", "2 archived", e.ends()),
-		same("executions of fn, by attempt", "1", e.attempts()),
-		same("outcomes recorded", 1, e.recorded),
-		same("deliveries in which errors.As finds the bank's no", 2, e.count(refused)),
-		same("of these, ran fn / waited / had it replayed", "1 / 0 / 1", e.sources()),
-		same("marked as replayed (ErrReplayed)", 1, e.count(func(d delivery) bool { return d.Replayed })),
-		same("the visitor was told the same (422)", true, told),
-		same("times the bank was asked to pay", 1, e.books.Requests),
-		same("refunds paid", 0, len(e.books.Receipts)),
+	return []stage.Check{
+		stage.Exactly("how asynq ends", "2 archived", e.ends()),
+		stage.Exactly("executions of fn, by attempt", "1", e.attempts()),
+		stage.Exactly("outcomes recorded", 1, e.recorded),
+		stage.Exactly("deliveries in which errors.As finds the bank's no", 2, e.count(refused)),
+		stage.Exactly("of these, ran fn / waited / had it replayed", "1 / 0 / 1", e.sources()),
+		stage.Exactly("marked as replayed (ErrReplayed)", 1, e.count(func(d delivery) bool { return d.Replayed })),
+		stage.Exactly("the visitor was told the same (422)", true, told),
+		stage.Exactly("times the bank was asked to pay", 1, e.books.Requests),
+		stage.Exactly("refunds paid", 0, len(e.books.Receipts)),
 	}
 }
 
-func judgeVisitors(e *evidence) []check {
+func judgeVisitors(e *evidence) []stage.Check {
 	var statuses []string
 	got := 0
 	for _, v := range e.answers {
@@ -104,21 +94,21 @@ func judgeVisitors(e *evidence) []check {
 			got++
 		}
 	}
-	return append([]check{
-		same("what the visitors were told", "404 202 200 200 200", strings.Join(statuses, " ")),
-		same("what the first one left in Redis", idempotent.StateAbsent, e.trace),
-		same("visitors that got the bank's receipt", 3, got),
-		same("how asynq ends", "completed", e.ends()),
-		same("executions of fn, by attempt", "1", e.attempts()),
+	return append([]stage.Check{
+		stage.Exactly("what the visitors were told", "404 202 200 200 200", strings.Join(statuses, " ")),
+		stage.Exactly("what the first one left in Redis", idempotent.StateAbsent, e.trace),
+		stage.Exactly("visitors that got the bank's receipt", 3, got),
+		stage.Exactly("how asynq ends", "completed", e.ends()),
+		stage.Exactly("executions of fn, by attempt", "1", e.attempts()),
 	}, e.paidOnce(1, 0)...)
 }
 
 // paidOnce are the checks that every refund has that is paid in the end.
-func (e *evidence) paidOnce(requests, lookUps int) []check {
-	return []check{
-		same("times the bank was asked to pay", requests, e.books.Requests),
-		same("times it was asked whether it had", lookUps, e.books.LookUps),
-		same("refunds paid", 1, len(e.books.Receipts)),
+func (e *evidence) paidOnce(requests, lookUps int) []stage.Check {
+	return []stage.Check{
+		stage.Exactly("times the bank was asked to pay", requests, e.books.Requests),
+		stage.Exactly("times it was asked whether it had", lookUps, e.books.LookUps),
+		stage.Exactly("refunds paid", 1, len(e.books.Receipts)),
 	}
 }
 
@@ -135,9 +125,9 @@ func (e *evidence) ends() string {
 }
 
 // why is a check of the last error that asynq had of the last task.
-func (e *evidence) why(lastError string) check {
+func (e *evidence) why(lastError string) stage.Check {
 	told := len(e.tasks) > 0 && strings.Contains(e.tasks[len(e.tasks)-1].lastErr, lastError)
-	return same("asynq's reason: "+lastError, true, told)
+	return stage.Exactly("asynq's reason: "+lastError, true, told)
 }
 
 func (e *evidence) attempts() string {
@@ -164,12 +154,8 @@ func (e *evidence) sources() string {
 	return fmt.Sprintf("%d / %d / %d", from[idempotent.Executed], from[idempotent.Waited], from[idempotent.Replayed])
 }
 
-func (e *evidence) count(fits func(delivery) bool) (n int) {
-	for _, d := range e.deliveries {
-		if fits(d) {
-			n++
-		}
-	}
+func (e *evidence) count(fits func(delivery) bool) int {
+	n, _ := stage.Count(e.deliveries, fits)
 	return n
 }
 

@@ -1,16 +1,13 @@
 package main
 
 import (
-	"errors"
-	"slices"
-	"strings"
 	"testing"
 
 	"github.com/hibiken/asynq"
 	"github.com/stretchr/testify/assert"
-	"github.com/stretchr/testify/require"
 
 	"github.com/idempotent-go/idempotent"
+	"github.com/idempotent-go/idempotent/examples/internal/stage"
 )
 
 var (
@@ -28,7 +25,7 @@ func completed(retried int, lastErr string) task {
 
 // A trial is a judge, and evidence of a scene in which all went well.
 type trial struct {
-	judge func(e *evidence) []check
+	judge func(e *evidence) []stage.Check
 	good  func() *evidence
 }
 
@@ -51,7 +48,7 @@ var trials = map[string]trial{
 		return e
 	}},
 	"unclear": {
-		func(e *evidence) []check { return judgeUnclear(e, "EOF") },
+		func(e *evidence) []stage.Check { return judgeUnclear(e, "EOF") },
 		func() *evidence { return secondAttempt("bank: no answer: EOF") },
 	},
 	"outage": {judgeOutage, func() *evidence {
@@ -107,13 +104,13 @@ func secondAttempt(lastErr string) *evidence {
 
 func TestJudgesAcceptWhatIsRight(t *testing.T) {
 	for name, trial := range trials {
-		assert.Empty(t, failing(trial.judge(trial.good())), name)
+		assert.Empty(t, stage.Failing(trial.judge(trial.good())), name)
 	}
 }
 
 func TestJudgesRejectNothing(t *testing.T) {
 	for name, trial := range trials {
-		assert.NotEmpty(t, failing(trial.judge(&evidence{})), name)
+		assert.NotEmpty(t, stage.Failing(trial.judge(&evidence{})), name)
 	}
 }
 
@@ -193,46 +190,7 @@ func TestJudgesRejectWhatIsWrong(t *testing.T) {
 		t.Run(tt.scene+"/"+tt.wrong, func(t *testing.T) {
 			e := trials[tt.scene].good()
 			tt.spoil(e)
-			assert.ElementsMatch(t, tt.fails, failing(trials[tt.scene].judge(e)))
+			assert.ElementsMatch(t, tt.fails, stage.Failing(trials[tt.scene].judge(e)))
 		})
 	}
-}
-
-func failing(checks []check) (what []string) {
-	for _, c := range checks {
-		if !c.ok {
-			what = append(what, c.what)
-		}
-	}
-	return what
-}
-
-func TestConclusion(t *testing.T) {
-	good := &scene{number: 1, title: "good", checks: []check{same("a", 1, 1)}}
-	bad := &scene{number: 2, title: "bad", checks: []check{same("a", 1, 1), same("b", 1, 2)}}
-	for _, tt := range []struct {
-		name   string
-		scenes []*scene
-		err    error
-		status int
-		says   string
-	}{
-		{"all holds", []*scene{good, good}, nil, 0, "All 2 checks hold."},
-		{"a check fails", []*scene{good, bad}, nil, 1, "FAILED: 1 of 3 checks do not hold."},
-		{"a scene breaks off", []*scene{good}, errors.New("hung"), 1, "FAILED: hung"},
-		{"nothing was checked", nil, nil, 1, "FAILED: nothing was checked."},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			var out strings.Builder
-			require.Equal(t, tt.status, newNarrator(&out).conclude(tt.scenes, tt.err), out.String())
-			assert.Contains(t, out.String(), tt.says)
-		})
-	}
-}
-
-func TestTableShowsWhatFailed(t *testing.T) {
-	var out strings.Builder
-	newNarrator(&out).table(&scene{checks: []check{same("refunds paid", 1, 2)}})
-	last := slices.Collect(strings.Lines(out.String()))
-	assert.Regexp(t, `refunds paid +1 +2 +FAILED`, last[len(last)-1])
 }

@@ -10,11 +10,10 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/signal"
-	"syscall"
 	"time"
 
 	"github.com/idempotent-go/idempotent/examples/internal/redisproc"
+	"github.com/idempotent-go/idempotent/examples/internal/stage"
 )
 
 const (
@@ -34,64 +33,49 @@ func main() {
 	redisproc.Main()
 	switch args := os.Args[1:]; {
 	case len(args) == 0:
-		os.Exit(parent())
+		os.Exit(stage.Parent(runDemo, (*stage.Narrator).Conclude))
 	case args[0] == roleWorker:
-		os.Exit(childProcess(roleWorker, work))
+		os.Exit(stage.WorkerProcess(roleWorker, work))
 	case args[0] == roleFront:
-		os.Exit(childProcess(roleFront, attendFront))
+		os.Exit(stage.WorkerProcess(roleFront, attendFront))
 	default:
 		fmt.Fprintln(os.Stderr, "jobs takes no arguments; REDIS_URL names the Redis to use, if set")
 		os.Exit(2)
 	}
 }
 
-// parent runs the demo and returns the exit status.
-func parent() int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the program at once
-
-	out := newNarrator(os.Stdout)
-	scenes, err := runDemo(ctx, out)
-	if err != nil && ctx.Err() != nil {
-		err = fmt.Errorf("stopped: %w", context.Cause(ctx))
-	}
-	return out.conclude(scenes, err)
-}
-
 // runDemo starts everything, plays the scenes, and has stopped everything when it returns.
-func runDemo(ctx context.Context, out *narrator) (played []*scene, err error) {
+func runDemo(ctx context.Context, out *stage.Narrator) (t stage.Tally, err error) {
 	redis, err := redisproc.Start(ctx)
 	if err != nil {
-		return nil, err
+		return t, err
 	}
 	defer redis.Stop()
 	bank, err := startBank(out)
 	if err != nil {
-		return nil, err
+		return t, err
 	}
 	defer bank.stop()
 	d, err := newDemo(ctx, out, bank, redis.URL)
 	if err != nil {
-		return nil, err
+		return t, err
 	}
 	defer d.close()
 	d.fleet, err = startFleet(ctx, setup{RedisURL: redis.URL, BankURL: bank.url, Namespace: d.namespace}, d.hear)
 	if err != nil {
-		return nil, err
+		return t, err
 	}
 	defer d.fleet.stop()
 
 	d.introduce(redis.Description)
 	for _, play := range script() {
-		s, err := d.perform(ctx, play)
-		played = append(played, s)
+		checks, err := d.perform(ctx, play)
 		if err != nil {
-			return played, fmt.Errorf("scene %d, %s: %w", s.number, s.title, err)
+			return t, fmt.Errorf("scene %d, %s: %w", d.played, play.title, err)
 		}
-		if s.failed() > 0 { // it should be the last thing on the screen
+		if t.Add(checks); t.Failed > 0 { // it should be the last thing on the screen
 			break
 		}
 	}
-	return played, nil
+	return t, nil
 }

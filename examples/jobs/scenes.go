@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/hibiken/asynq"
+	"github.com/idempotent-go/idempotent/examples/internal/stage"
 )
 
 func script() []play {
@@ -24,7 +25,7 @@ func asynqAlone() play {
 timeout. For asynq the job has failed, so it tries again: that is its duty.`,
 		bare:   true,
 		manner: manner{mute: 1},
-		act:    func(ctx context.Context, st *stage) error { return throughQueue(ctx, st, bareType, shortTimeout) },
+		act:    func(ctx context.Context, st *set) error { return throughQueue(ctx, st, bareType, shortTimeout) },
 		judge:  judgeAsynqAlone,
 	}
 }
@@ -36,7 +37,7 @@ func twoDeliveries() play {
 		story: `The refund is enqueued twice and delivered to two workers at once; and once more when all
 is over. All three deliveries succeed, with the one receipt.`,
 		manner: manner{until: answer},
-		act: func(ctx context.Context, st *stage) error {
+		act: func(ctx context.Context, st *set) error {
 			return deliverTwice(ctx, st, sync.OnceFunc(func() { close(answer) }))
 		},
 		judge: judgeTwoDeliveries,
@@ -60,8 +61,8 @@ func lateTimeout() play {
 		story: `As in the first scene, with the library: the bank pays, asynq's timeout ends the handler's
 context, and asynq tries again. The execution counts as interrupted, the next one is attempt 2.`,
 		manner: manner{mute: 1},
-		act:    func(ctx context.Context, st *stage) error { return throughQueue(ctx, st, refundType, shortTimeout) },
-		judge:  func(e *evidence) []check { return judgeUnclear(e, "context deadline exceeded") },
+		act:    func(ctx context.Context, st *set) error { return throughQueue(ctx, st, refundType, shortTimeout) },
+		judge:  func(e *evidence) []stage.Check { return judgeUnclear(e, "context deadline exceeded") },
 	}
 }
 
@@ -71,8 +72,8 @@ func brokenConnection() play {
 		story: `The bank pays, and then the connection breaks. That error says nothing about the money, so
 the handler has the execution count as interrupted too.`,
 		manner: manner{cuts: 1},
-		act:    func(ctx context.Context, st *stage) error { return throughQueue(ctx, st, refundType, taskTimeout) },
-		judge:  func(e *evidence) []check { return judgeUnclear(e, "EOF") },
+		act:    func(ctx context.Context, st *set) error { return throughQueue(ctx, st, refundType, taskTimeout) },
+		judge:  func(e *evidence) []stage.Check { return judgeUnclear(e, "EOF") },
 	}
 }
 
@@ -82,7 +83,7 @@ func briefOutage() play {
 		story: `The bank answers 503 twice: nothing was paid, try again. That is not recorded; asynq tries
 again, and each execution is a first attempt.`,
 		manner: manner{failsFirst: 2},
-		act:    func(ctx context.Context, st *stage) error { return throughQueue(ctx, st, refundType, taskTimeout) },
+		act:    func(ctx context.Context, st *set) error { return throughQueue(ctx, st, refundType, taskTimeout) },
 		judge:  judgeOutage,
 	}
 }
@@ -105,7 +106,7 @@ func visitors() play {
 		story: `Visitors ask the front, a process that cannot pay refunds: before the job is there, while
 a worker is at it (one looks in, two wait for the result), and when all is over.`,
 		manner: manner{until: answer},
-		act: func(ctx context.Context, st *stage) error {
+		act: func(ctx context.Context, st *set) error {
 			return receiveVisitors(ctx, st, sync.OnceFunc(func() { close(answer) }))
 		},
 		judge: judgeVisitors,
@@ -113,7 +114,7 @@ a worker is at it (one looks in, two wait for the result), and when all is over.
 }
 
 // throughQueue enqueues the refund and waits until asynq is done with it.
-func throughQueue(ctx context.Context, st *stage, taskType string, timeout time.Duration) error {
+func throughQueue(ctx context.Context, st *set, taskType string, timeout time.Duration) error {
 	id, err := st.enqueue(ctx, taskType, asynq.Timeout(timeout))
 	if err != nil {
 		return err
@@ -122,7 +123,7 @@ func throughQueue(ctx context.Context, st *stage, taskType string, timeout time.
 }
 
 // deliverTwice has the bank answer once a second worker waits for the first one.
-func deliverTwice(ctx context.Context, st *stage, letAnswer func()) error {
+func deliverTwice(ctx context.Context, st *set, letAnswer func()) error {
 	defer letAnswer()
 	first, err := st.enqueue(ctx, refundType)
 	if err != nil {
@@ -146,7 +147,7 @@ func deliverTwice(ctx context.Context, st *stage, letAnswer func()) error {
 }
 
 // killWorker kills whoever asks the bank for money, once the money is paid.
-func killWorker(ctx context.Context, st *stage) error {
+func killWorker(ctx context.Context, st *set) error {
 	id, err := st.enqueue(ctx, refundType)
 	if err != nil {
 		return err
@@ -155,8 +156,8 @@ func killWorker(ctx context.Context, st *stage) error {
 		return err
 	}
 	victim := st.fleet.workers[st.killed-1]
-	victim.kill()
-	st.out.say("parent: SIGKILL for worker %d, pid %d", victim.number, victim.pid())
+	victim.Kill()
+	st.out.Say("parent: SIGKILL for worker %d, pid %d", victim.Number, victim.PID())
 	if err := st.expireLease(ctx, id); err != nil {
 		return err
 	}
@@ -164,11 +165,11 @@ func killWorker(ctx context.Context, st *stage) error {
 	if err != nil {
 		return err
 	}
-	st.out.say("parent: starts worker %d in its place, pid %d", next.number, next.pid())
+	st.out.Say("parent: starts worker %d in its place, pid %d", next.Number, next.PID())
 	return st.settled(ctx, id)
 }
 
-func refuseTwice(ctx context.Context, st *stage) error {
+func refuseTwice(ctx context.Context, st *set) error {
 	for range 2 {
 		if err := throughQueue(ctx, st, refundType, taskTimeout); err != nil {
 			return err
@@ -178,7 +179,7 @@ func refuseTwice(ctx context.Context, st *stage) error {
 }
 
 // receiveVisitors has the bank answer once two visitors wait for the result.
-func receiveVisitors(ctx context.Context, st *stage, letAnswer func()) error {
+func receiveVisitors(ctx context.Context, st *set, letAnswer func()) error {
 	defer letAnswer()
 	if err := st.visit(ctx, 0); err != nil {
 		return err

@@ -6,11 +6,13 @@ import (
 
 	"github.com/hibiken/asynq"
 	"github.com/idempotent-go/idempotent"
+	"github.com/idempotent-go/idempotent/examples/internal/stage"
 )
 
 // work is what a worker process does: it takes jobs from the queue until it is over. The order of
 // the ends matters: first no more jobs, then no executor, then no Redis.
-func work(s setup, up *line, over <-chan struct{}) error {
+func work(s setup, desk *stage.Desk) error {
+	up := line{desk}
 	rdb, err := connect(context.Background(), s.RedisURL)
 	if err != nil {
 		return err
@@ -31,13 +33,11 @@ func work(s setup, up *line, over <-chan struct{}) error {
 		return err
 	}
 	defer server.Shutdown()
-	up.send(message{Ready: &ready{}})
-	<-over
-	return nil
+	return up.ready("")
 }
 
 // deliveries tells the parent of each delivery.
-func (l *line) deliveries(worker int) func(context.Context, Refund, Receipt, idempotent.Report, error) {
+func (l line) deliveries(worker int) func(context.Context, Refund, Receipt, idempotent.Report, error) {
 	return func(ctx context.Context, r Refund, receipt Receipt, report idempotent.Report, err error) {
 		task, _ := asynq.GetTaskID(ctx)
 		d := &delivery{
@@ -50,6 +50,6 @@ func (l *line) deliveries(worker int) func(context.Context, Refund, Receipt, ide
 			At:      time.Now(),
 		}
 		d.setError(err)
-		l.send(message{Delivery: d})
+		l.Tell(message{Delivery: d})
 	}
 }

@@ -2,37 +2,33 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
 	"fmt"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/idempotent-go/idempotent"
+	"github.com/idempotent-go/idempotent/examples/internal/stage"
 )
 
 // A demo plays scenes, one after the other.
 type demo struct {
-	out       *narrator
+	out       *stage.Narrator
 	provider  *provider
 	fleet     *fleet
 	namespace string
 
 	mu     sync.Mutex
 	played int
-	stage  *stage // of the scene that is played
+	stage  *set // of the scene that is played
 }
-
-// newNamespace keeps the runs of this demo apart that share a Redis.
-func newNamespace() string { return "quickstart-" + strings.ToLower(rand.Text()[:10]) }
 
 // A play is a scene as it is written.
 type play struct {
 	title  string
 	story  string // what happens, for somebody who sees the library for the first time
 	manner manner
-	act    func(ctx context.Context, st *stage) error
-	judge  func(e *evidence) []check
+	act    func(ctx context.Context, st *set) error
+	judge  func(e *evidence) []stage.Check
 }
 
 // A scene is a play that was played.
@@ -40,7 +36,7 @@ type scene struct {
 	number int
 	title  string
 	evidence
-	checks []check // empty if it was not played to its end
+	checks []stage.Check // empty if it was not played to its end
 }
 
 // Evidence is what a scene left behind.
@@ -64,8 +60,8 @@ type evidence struct {
 // A run is one execution of fn.
 type run struct{ worker, attempt int }
 
-// A stage is where a scene is played.
-type stage struct {
+// A set is where a scene is played.
+type set struct {
 	*demo
 	account *account
 	spent   []commands // before the scene
@@ -76,38 +72,39 @@ type stage struct {
 
 // perform plays one scene and judges it.
 func (d *demo) perform(ctx context.Context, p play) (*scene, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, sceneLimit, fmt.Errorf("the scene is not over after %v", sceneLimit))
+	ctx, cancel := stage.Limit(ctx, sceneLimit)
 	defer cancel()
 	st := d.set(p)
 	s := &scene{number: d.played, title: p.title}
-	d.out.open(s.number, s.title, p.story)
+	d.out.Open(s.number, s.title, p.story)
 	var err error
 	if st.spent, err = d.fleet.commands(ctx); err != nil {
 		return s, err
 	}
-	d.out.start()
+	d.out.Restart()
 	if err := p.act(ctx, st); err != nil {
 		return s, err
 	}
 	s.evidence = st.close()
 	s.checks = p.judge(&s.evidence)
-	d.out.table(s)
+	d.out.Table(row, s.checks)
+	d.out.Print("\n   Redis commands: %s\n", list(s.commands))
 	return s, nil
 }
 
-// set makes the stage for the next scene, with an order of its own.
-func (d *demo) set(p play) *stage {
+// set makes the set for the next scene, with an order of its own.
+func (d *demo) set(p play) *set {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.played++
 	order := Order{ID: fmt.Sprintf("order-%d", d.played), Cents: 4999}
 	info := idempotent.RunInfo{Namespace: d.namespace, Key: order.ID}
-	d.stage = &stage{demo: d, account: d.provider.open(info.DownstreamKey(), p.manner)}
+	d.stage = &set{demo: d, account: d.provider.open(info.DownstreamKey(), p.manner)}
 	d.stage.order = order
 	return d.stage
 }
 
-func (st *stage) close() evidence {
+func (st *set) close() evidence {
 	st.books = st.provider.read(st.account)
 	st.mu.Lock()
 	defer st.mu.Unlock()
@@ -123,12 +120,12 @@ func (d *demo) observe(worker int, e event) {
 		return
 	}
 	if text := st.record(worker, e); text != "" {
-		d.out.sayAt(e.At, "worker %d %s", worker, text)
+		d.out.SayAt(e.At, "worker %d %s", worker, text)
 	}
 }
 
 // record keeps what the judge needs, and returns what the audience should know.
-func (st *stage) record(worker int, e event) string {
+func (st *set) record(worker int, e event) string {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	switch e.Kind {
@@ -156,10 +153,10 @@ func (st *stage) record(worker int, e event) string {
 }
 
 // pay has n callers in every worker pay for o at once, and returns what they got.
-func (st *stage) pay(ctx context.Context, o Order, n int) ([]outcome, error) {
-	answers, err := st.fleet.ask(ctx, task{Order: o, Callers: n}, func(p *process, a *answer) {
+func (st *set) pay(ctx context.Context, o Order, n int) ([]outcome, error) {
+	answers, err := st.fleet.Ask(ctx, task{Order: o, Callers: n}, func(w *stage.Worker[event, *answer], a *answer) {
 		for _, line := range describe(a.Outcomes) {
-			st.out.sayAt(last(a.Outcomes), "worker %d: %s", p.number, line)
+			st.out.SayAt(last(a.Outcomes), "worker %d: %s", w.Number, line)
 		}
 	})
 	var got []outcome
@@ -172,7 +169,7 @@ func (st *stage) pay(ctx context.Context, o Order, n int) ([]outcome, error) {
 }
 
 // measure takes down what the scene has cost so far.
-func (st *stage) measure(ctx context.Context) error {
+func (st *set) measure(ctx context.Context) error {
 	now, err := st.fleet.commands(ctx)
 	st.commands = make(commands)
 	for i := range now {
@@ -186,7 +183,7 @@ func (st *stage) measure(ctx context.Context) error {
 }
 
 // asked waits until the provider was asked for money, and returns by which worker.
-func (st *stage) asked(ctx context.Context) (worker int, err error) {
+func (st *set) asked(ctx context.Context) (worker int, err error) {
 	select {
 	case worker := <-st.account.asked:
 		return worker, nil

@@ -7,120 +7,106 @@ import (
 	"time"
 
 	"github.com/idempotent-go/idempotent"
+	"github.com/idempotent-go/idempotent/examples/internal/stage"
 )
 
 // promptly is how soon after the end of fn the last caller must have its outcome: by a message,
 // that is, and not because somebody looked again after a while.
 const promptly = time.Second
 
-// A check is one thing that must hold.
-type check struct {
-	what, want, seen string
-	ok               bool
-}
-
-// exactly compares two numbers. note goes with the one that was seen.
-func exactly(what string, want, seen int, note string) check {
-	c := check{what: what, want: fmt.Sprint(want), seen: fmt.Sprint(seen), ok: want == seen}
-	if note != "" {
-		c.seen += " (" + note + ")"
-	}
-	return c
-}
-
-func within(what string, limit, seen time.Duration) check {
-	return check{
-		what: what,
-		want: "under " + span(limit),
-		seen: span(seen),
-		ok:   seen >= 0 && seen < limit,
+func within(what string, limit, seen time.Duration) stage.Check {
+	return stage.Check{
+		What: what,
+		Want: "under " + span(limit),
+		Seen: span(seen),
+		OK:   seen >= 0 && seen < limit,
 	}
 }
 
-func judgeCharge(e *evidence) []check {
+func judgeCharge(e *evidence) []stage.Check {
 	n, charge := agreed(e.callers, e.order.Cents)
-	again, _ := count(e.later, replayOf(charge))
-	return append([]check{
-		exactly("callers that ran fn", 1, executed(e.callers), e.workers()),
-		exactly("callers that got the same charge", everybody, n, charge.ID),
-		exactly("times the provider was called", 1, e.books.Requests, ""),
-		exactly("charges the customer pays for", 1, len(e.books.Charges), ""),
-		exactly("later callers that got it as well, replayed", workers, again, ""),
+	again, _ := stage.Count(e.later, replayOf(charge))
+	return append([]stage.Check{
+		stage.Exactly("callers that ran fn", 1, executed(e.callers), e.workers()),
+		stage.Exactly("callers that got the same charge", everybody, n, charge.ID),
+		stage.Exactly("times the provider was called", 1, e.books.Requests),
+		stage.Exactly("charges the customer pays for", 1, len(e.books.Charges)),
+		stage.Exactly("later callers that got it as well, replayed", workers, again),
 	}, e.costs()...)
 }
 
-func judgeDeclined(e *evidence) []check {
+func judgeDeclined(e *evidence) []stage.Check {
 	n, card := agreedCard(e.callers)
-	replays, _ := count(e.callers, func(o outcome) bool { return o.Replayed })
-	again, _ := count(e.later, func(o outcome) bool { return o.Replayed && sameCard(o, card) })
-	return append([]check{
-		exactly("callers that ran fn", 1, executed(e.callers), e.workers()),
-		exactly("callers in which errors.As finds one *CardError", everybody, n, card.Request),
-		exactly("of these, marked as replayed (ErrReplayed)", everybody-1, replays, ""),
-		exactly("times the provider was called", 1, e.books.Requests, ""),
-		exactly("charges the customer pays for", 0, len(e.books.Charges), ""),
-		exactly("later callers that got it as well, replayed", workers, again, ""),
+	replays, _ := stage.Count(e.callers, func(o outcome) bool { return o.Replayed })
+	again, _ := stage.Count(e.later, func(o outcome) bool { return o.Replayed && sameCard(o, card) })
+	return append([]stage.Check{
+		stage.Exactly("callers that ran fn", 1, executed(e.callers), e.workers()),
+		stage.Exactly("callers in which errors.As finds one *CardError", everybody, n, card.Request),
+		stage.Exactly("of these, marked as replayed (ErrReplayed)", everybody-1, replays),
+		stage.Exactly("times the provider was called", 1, e.books.Requests),
+		stage.Exactly("charges the customer pays for", 0, len(e.books.Charges)),
+		stage.Exactly("later callers that got it as well, replayed", workers, again),
 	}, e.costs()...)
 }
 
-func judgeOutage(e *evidence) []check {
+func judgeOutage(e *evidence) []stage.Check {
 	n, charge := agreed(e.callers, e.order.Cents)
-	failed, _ := count(e.callers, func(o outcome) bool { return o.Retryable && o.Source == idempotent.Executed })
-	replayed, _ := count(e.callers, func(o outcome) bool { return o.Replayed })
-	again, _ := count(e.later, replayOf(charge))
-	return append([]check{
-		exactly("callers that ran fn, one after the other", 2, executed(e.callers), e.workers()),
-		exactly("callers that got the 503: the first of them", 1, failed, ""),
-		exactly("callers that got it from a record: there is none", 0, replayed, ""),
-		exactly("callers that got the same charge", everybody-1, n, charge.ID),
-		exactly("times the provider was called", 2, e.books.Requests, ""),
-		exactly("charges the customer pays for", 1, len(e.books.Charges), ""),
-		exactly("later callers that got it as well, replayed", workers, again, ""),
+	failed, _ := stage.Count(e.callers, func(o outcome) bool { return o.Retryable && o.Source == idempotent.Executed })
+	replayed, _ := stage.Count(e.callers, func(o outcome) bool { return o.Replayed })
+	again, _ := stage.Count(e.later, replayOf(charge))
+	return append([]stage.Check{
+		stage.Exactly("callers that ran fn, one after the other", 2, executed(e.callers), e.workers()),
+		stage.Exactly("callers that got the 503: the first of them", 1, failed),
+		stage.Exactly("callers that got it from a record: there is none", 0, replayed),
+		stage.Exactly("callers that got the same charge", everybody-1, n, charge.ID),
+		stage.Exactly("times the provider was called", 2, e.books.Requests),
+		stage.Exactly("charges the customer pays for", 1, len(e.books.Charges)),
+		stage.Exactly("later callers that got it as well, replayed", workers, again),
 	}, e.costs()...)
 }
 
-func judgeAnotherAmount(e *evidence) []check {
+func judgeAnotherAmount(e *evidence) []stage.Check {
 	right := workers * (perWorker - confused)
 	n, charge := agreed(e.callers, e.order.Cents)
-	early, _ := count(e.otherNow, func(o outcome) bool { return o.KeyReused && o.Returned.Before(e.fnEnded) })
-	late, _ := count(e.otherLater, func(o outcome) bool { return o.KeyReused })
-	return append([]check{
-		exactly("callers that ran fn", 1, executed(e.callers)+executed(e.otherNow)+executed(e.otherLater), e.workers()),
-		exactly("callers that got the same charge", right, n, charge.ID),
-		exactly("callers refused (ErrKeyReused) while fn ran", workers*confused, early, ""),
-		exactly("callers refused (ErrKeyReused) afterwards", workers*confused, late, ""),
-		exactly("times the provider was called", 1, e.books.Requests, ""),
-		{what: "money the customer pays", want: euros(e.order.Cents), seen: euros(paid(e.books)), ok: paid(e.books) == e.order.Cents},
+	early, _ := stage.Count(e.otherNow, func(o outcome) bool { return o.KeyReused && o.Returned.Before(e.fnEnded) })
+	late, _ := stage.Count(e.otherLater, func(o outcome) bool { return o.KeyReused })
+	return append([]stage.Check{
+		stage.Exactly("callers that ran fn", 1, executed(e.callers)+executed(e.otherNow)+executed(e.otherLater), e.workers()),
+		stage.Exactly("callers that got the same charge", right, n, charge.ID),
+		stage.Exactly("callers refused (ErrKeyReused) while fn ran", workers*confused, early),
+		stage.Exactly("callers refused (ErrKeyReused) afterwards", workers*confused, late),
+		stage.Exactly("times the provider was called", 1, e.books.Requests),
+		stage.Exactly("money the customer pays", stage.Euros(e.order.Cents), stage.Euros(paid(e.books))),
 	}, e.costs()...)
 }
 
-func judgeKilledOwner(e *evidence) []check {
+func judgeKilledOwner(e *evidence) []stage.Check {
 	alive := everybody - perWorker
 	n, charge := agreed(e.callers, e.order.Cents)
-	second, _ := count(e.callers, func(o outcome) bool { return o.Attempt == 2 })
+	second, _ := stage.Count(e.callers, func(o outcome) bool { return o.Attempt == 2 })
 	booked := len(e.books.Charges) > 0 && e.books.Charges[0] == charge
-	return append([]check{
-		exactly("executions of fn that were begun", 2, len(e.runs), e.workers()),
-		{what: "worker that ran fn to its end", want: fmt.Sprintf("not %d, attempt 2", e.killed), seen: e.successor(), ok: e.succeeded()},
-		exactly("surviving callers that got the same charge", alive, n, charge.ID),
-		exactly("surviving callers told of attempt 2 (Report)", alive, second, ""),
-		exactly("times the provider was called to charge", 1, e.books.Requests, ""),
-		exactly("times it was asked what had happened", 1, e.books.LookUps, ""),
-		{what: "their charge is the one the dead owner made", want: "yes", seen: yesNo(booked), ok: booked},
-		exactly("charges the customer pays for", 1, len(e.books.Charges), ""),
+	return append([]stage.Check{
+		stage.Exactly("executions of fn that were begun", 2, len(e.runs), e.workers()),
+		{What: "worker that ran fn to its end", Want: fmt.Sprintf("not %d, attempt 2", e.killed), Seen: e.successor(), OK: e.succeeded()},
+		stage.Exactly("surviving callers that got the same charge", alive, n, charge.ID),
+		stage.Exactly("surviving callers told of attempt 2 (Report)", alive, second),
+		stage.Exactly("times the provider was called to charge", 1, e.books.Requests),
+		stage.Exactly("times it was asked what had happened", 1, e.books.LookUps),
+		stage.Exactly("their charge is the one the dead owner made", "yes", yesNo(booked)),
+		stage.Exactly("charges the customer pays for", 1, len(e.books.Charges)),
 		within("time from the kill to the last caller's return", lease+2*time.Second, last(e.callers).Sub(e.killedAt)),
 	}, e.costs()...)
 }
 
 // costs are the checks that every scene has.
-func (e *evidence) costs() []check {
+func (e *evidence) costs() []stage.Check {
 	sent := total(e.commands)
-	return []check{
+	return []stage.Check{
 		{
-			what: "Redis commands sent by all processes together",
-			want: fmt.Sprintf("1 to %d", everybody),
-			seen: fmt.Sprint(sent),
-			ok:   sent > 0 && sent <= everybody,
+			What: "Redis commands sent by all processes together",
+			Want: fmt.Sprintf("1 to %d", everybody),
+			Seen: fmt.Sprint(sent),
+			OK:   sent > 0 && sent <= everybody,
 		},
 		within("time from the end of fn to the last return", promptly, e.lag()),
 	}
@@ -180,40 +166,27 @@ func (e *evidence) successor() string {
 	return fmt.Sprintf("%d, attempt %d", r.worker, r.attempt)
 }
 
-// count returns how many outcomes fit, and the first one that does.
-func count(outcomes []outcome, fits func(outcome) bool) (n int, first outcome) {
-	for _, o := range outcomes {
-		if fits(o) {
-			if n == 0 {
-				first = o
-			}
-			n++
-		}
-	}
-	return n, first
-}
-
 func executed(outcomes []outcome) int {
-	n, _ := count(outcomes, func(o outcome) bool { return o.Source == idempotent.Executed })
+	n, _ := stage.Count(outcomes, func(o outcome) bool { return o.Source == idempotent.Executed })
 	return n
 }
 
 // agreed returns how many got the same charge of that amount: the one that the first of them got.
 func agreed(outcomes []outcome, cents int64) (int, Charge) {
-	_, first := count(outcomes, func(o outcome) bool { return o.Error == "" && o.Charge.Cents == cents && o.Charge.ID != "" })
+	_, first := stage.Count(outcomes, func(o outcome) bool { return o.Error == "" && o.Charge.Cents == cents && o.Charge.ID != "" })
 	if first.Charge.ID == "" {
 		return 0, Charge{}
 	}
-	n, _ := count(outcomes, func(o outcome) bool { return o.Error == "" && o.Charge == first.Charge })
+	n, _ := stage.Count(outcomes, func(o outcome) bool { return o.Error == "" && o.Charge == first.Charge })
 	return n, first.Charge
 }
 
 func agreedCard(outcomes []outcome) (int, CardError) {
-	_, first := count(outcomes, func(o outcome) bool { return o.Card != nil && o.Card.Request != "" })
+	_, first := stage.Count(outcomes, func(o outcome) bool { return o.Card != nil && o.Card.Request != "" })
 	if first.Card == nil {
 		return 0, CardError{}
 	}
-	n, _ := count(outcomes, func(o outcome) bool { return sameCard(o, *first.Card) })
+	n, _ := stage.Count(outcomes, func(o outcome) bool { return sameCard(o, *first.Card) })
 	return n, *first.Card
 }
 

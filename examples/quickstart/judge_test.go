@@ -9,6 +9,8 @@ import (
 	"github.com/idempotent-go/idempotent"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/idempotent-go/idempotent/examples/internal/stage"
 )
 
 var (
@@ -94,7 +96,7 @@ func killedAsItShouldBe() *evidence {
 var trials = []struct {
 	name  string
 	good  func() *evidence
-	judge func(*evidence) []check
+	judge func(*evidence) []stage.Check
 }{
 	{"charge", asItShouldBe, judgeCharge},
 	{"declined", declinedAsItShouldBe, judgeDeclined},
@@ -106,7 +108,7 @@ var trials = []struct {
 func TestJudgesAcceptWhatShouldBe(t *testing.T) {
 	for _, trial := range trials {
 		t.Run(trial.name, func(t *testing.T) {
-			assert.Empty(t, failing(trial.judge(trial.good())))
+			assert.Empty(t, stage.Failing(trial.judge(trial.good())))
 		})
 	}
 }
@@ -215,25 +217,16 @@ func TestJudgesFindWhatIsWrong(t *testing.T) {
 				if trial.name == tt.scene {
 					e := trial.good()
 					tt.spoil(e)
-					assert.ElementsMatch(t, tt.fails, failing(trial.judge(e)))
+					assert.ElementsMatch(t, tt.fails, stage.Failing(trial.judge(e)))
 				}
 			}
 		})
 	}
 }
 
-func failing(checks []check) (what []string) {
-	for _, c := range checks {
-		if !c.ok {
-			what = append(what, c.what)
-		}
-	}
-	return what
-}
-
 func TestConclusion(t *testing.T) {
-	good := &scene{number: 1, title: "good", checks: []check{exactly("a", 1, 1, "")}}
-	bad := &scene{number: 2, title: "bad", checks: []check{exactly("a", 1, 1, ""), exactly("b", 1, 2, "why")}}
+	good := &scene{number: 1, title: "good", checks: []stage.Check{stage.Exactly("a", 1, 1)}}
+	bad := &scene{number: 2, title: "bad", checks: []stage.Check{stage.Exactly("a", 1, 1), stage.Exactly("b", 1, 2, "why")}}
 	broken := &scene{number: 3, title: "not played to its end"}
 	for _, tt := range []struct {
 		name   string
@@ -250,7 +243,7 @@ func TestConclusion(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var out strings.Builder
-			require.Equal(t, tt.status, newNarrator(&out).conclude(tt.scenes, tt.err), out.String())
+			require.Equal(t, tt.status, conclude(stage.NewNarrator(&out), tt.scenes, tt.err), out.String())
 			for _, text := range tt.says {
 				assert.Contains(t, out.String(), text)
 			}

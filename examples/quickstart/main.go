@@ -9,11 +9,10 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/signal"
-	"syscall"
 	"time"
 
 	"github.com/idempotent-go/idempotent/examples/internal/redisproc"
+	"github.com/idempotent-go/idempotent/examples/internal/stage"
 )
 
 const (
@@ -35,31 +34,17 @@ func main() {
 	redisproc.Main()
 	switch args := os.Args[1:]; {
 	case len(args) == 0:
-		os.Exit(parent())
+		os.Exit(stage.Parent(runDemo, conclude))
 	case args[0] == roleWorker:
-		os.Exit(workerProcess())
+		os.Exit(stage.WorkerProcess(roleWorker, serve))
 	default:
 		fmt.Fprintln(os.Stderr, "quickstart takes no arguments; REDIS_URL names the Redis to use, if set")
 		os.Exit(2)
 	}
 }
 
-// parent runs the demo and returns the exit status.
-func parent() int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the program at once
-
-	out := newNarrator(os.Stdout)
-	scenes, err := runDemo(ctx, out)
-	if err != nil && ctx.Err() != nil {
-		err = fmt.Errorf("stopped: %w", context.Cause(ctx))
-	}
-	return out.conclude(scenes, err)
-}
-
 // runDemo starts everything, plays the scenes, and has stopped everything when it returns.
-func runDemo(ctx context.Context, out *narrator) (played []*scene, err error) {
+func runDemo(ctx context.Context, out *stage.Narrator) (played []*scene, err error) {
 	redis, err := redisproc.Start(ctx)
 	if err != nil {
 		return nil, err
@@ -72,21 +57,21 @@ func runDemo(ctx context.Context, out *narrator) (played []*scene, err error) {
 	}
 	defer provider.stop()
 
-	d := &demo{out: out, provider: provider, namespace: newNamespace()}
+	d := &demo{out: out, provider: provider, namespace: stage.Namespace("quickstart")}
 	d.fleet, err = startFleet(ctx, setup{RedisURL: redis.URL, ProviderURL: provider.url, Namespace: d.namespace}, d.observe)
 	if err != nil {
 		return nil, err
 	}
-	defer d.fleet.stop()
+	defer d.fleet.Stop(stopLimit)
 
-	out.introduce(redis, provider, d.fleet)
+	d.introduce(redis)
 	for _, play := range d.script() {
 		s, err := d.perform(ctx, play)
 		played = append(played, s)
 		if err != nil {
 			return played, fmt.Errorf("scene %d, %s: %w", s.number, s.title, err)
 		}
-		if s.failed() > 0 { // it should be the last thing on the screen
+		if len(stage.Failing(s.checks)) > 0 { // it should be the last thing on the screen
 			break
 		}
 	}

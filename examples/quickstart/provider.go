@@ -3,14 +3,14 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"slices"
 	"strconv"
 	"sync"
 	"time"
+
+	"github.com/idempotent-go/idempotent/examples/internal/stage"
 )
 
 const (
@@ -27,9 +27,9 @@ const (
 // and count what really happened. It is of the worst kind: asked twice, it charges twice. All it
 // offers is to say whether it knows a reference.
 type provider struct {
-	url    string
-	out    *narrator
-	server *http.Server
+	url  string
+	out  *stage.Narrator
+	stop func()
 
 	mu       sync.Mutex
 	accounts map[string]*account // by reference
@@ -57,25 +57,18 @@ type books struct {
 	Charges  []Charge // money that was taken
 }
 
-func startProvider(out *narrator) (*provider, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, fmt.Errorf("starting the payment provider: %w", err)
-	}
-	p := &provider{url: "http://" + listener.Addr().String(), out: out, accounts: make(map[string]*account)}
+func startProvider(out *stage.Narrator) (*provider, error) {
+	p := &provider{out: out, accounts: make(map[string]*account)}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /charges", p.charge)
 	mux.HandleFunc("GET /charges", p.look)
-	p.server = &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
-	go func() {
-		if err := p.server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-			out.say("the provider broke down: %v", err)
-		}
-	}()
+	var err error
+	p.url, p.stop, err = stage.ServeHTTP(mux, func(err error) { out.Say("the provider broke down: %v", err) })
+	if err != nil {
+		return nil, fmt.Errorf("starting the payment provider: %w", err)
+	}
 	return p, nil
 }
-
-func (p *provider) stop() { _ = p.server.Close() }
 
 // open makes an account; the provider knows no others.
 func (p *provider) open(reference string, m manner) *account {
@@ -116,10 +109,10 @@ func (p *provider) charge(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	worker, _ := strconv.Atoi(r.Header.Get(workerHeader))
-	p.out.say("provider: worker %d asks for %s; %s", worker, euros(o.Cents), d.text)
+	p.out.Say("provider: worker %d asks for %s; %s", worker, stage.Euros(o.Cents), d.text)
 	a.tell(worker)
 	a.dawdle(r.Context())
-	respond(w, d.status, d.body)
+	stage.Respond(w, d.status, d.body)
 }
 
 func (p *provider) decide(reference string, o Order) (*account, decision) {
@@ -169,12 +162,12 @@ func (p *provider) look(w http.ResponseWriter, r *http.Request) {
 	worker := r.Header.Get(workerHeader)
 	charge, found := p.lookUp(r.Header.Get(referenceHeader))
 	if !found {
-		p.out.say("provider: worker %s asks whether the money was taken: no", worker)
+		p.out.Say("provider: worker %s asks whether the money was taken: no", worker)
 		http.Error(w, "unknown reference", http.StatusNotFound)
 		return
 	}
-	p.out.say("provider: worker %s asks whether the money was taken: yes, as %s", worker, charge.ID)
-	respond(w, http.StatusOK, charge)
+	p.out.Say("provider: worker %s asks whether the money was taken: yes, as %s", worker, charge.ID)
+	stage.Respond(w, http.StatusOK, charge)
 }
 
 func (p *provider) lookUp(reference string) (charge Charge, found bool) {
@@ -190,14 +183,6 @@ func (p *provider) lookUp(reference string) (charge Charge, found bool) {
 	}
 	return a.Charges[0], true
 }
-
-func respond(w http.ResponseWriter, status int, body any) {
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(body) // fails when the caller is gone, which is its own affair
-}
-
-func euros(cents int64) string { return fmt.Sprintf("%d.%02d EUR", cents/100, cents%100) }
 
 // sleep returns after d, or when ctx ends.
 func sleep(ctx context.Context, d time.Duration) {

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"github.com/idempotent-go/idempotent/examples/internal/stage"
 )
 
 func (d *demo) script() []play {
@@ -50,7 +52,7 @@ func anotherAmount() play {
 		story: `While fn runs, and again afterwards, some callers ask for another amount under the key.
 They must be refused: not charged, and not given somebody else's charge either.`,
 		manner: manner{until: answer},
-		act: func(ctx context.Context, st *stage) error {
+		act: func(ctx context.Context, st *set) error {
 			return confuse(ctx, st, sync.OnceFunc(func() { close(answer) }))
 		},
 		judge: judgeAnotherAmount,
@@ -70,14 +72,14 @@ So fn knows that it was begun before, asks the provider first, and does not char
 }
 
 // together is the usual course: everybody at once, and one in each process when all is over.
-func together(ctx context.Context, st *stage) (err error) {
+func together(ctx context.Context, st *set) (err error) {
 	if st.callers, err = st.pay(ctx, st.order, perWorker); err != nil {
 		return err
 	}
 	if err = st.measure(ctx); err != nil {
 		return err
 	}
-	st.out.say("parent: all is over; one more caller in each process:")
+	st.out.Say("parent: all is over; one more caller in each process:")
 	st.later, err = st.pay(ctx, st.order, 1)
 	return err
 }
@@ -86,14 +88,14 @@ func together(ctx context.Context, st *stage) (err error) {
 const confused = 4
 
 // confuse has some ask for another amount while the provider withholds its answer, and again later.
-func confuse(ctx context.Context, st *stage, letAnswer func()) error {
+func confuse(ctx context.Context, st *set, letAnswer func()) error {
 	defer letAnswer()
 	other := Order{ID: st.order.ID, Cents: 10 * st.order.Cents}
-	paying := inBackground(func() ([]outcome, error) { return st.pay(ctx, st.order, perWorker-confused) })
+	paying := stage.InBackground(func() ([]outcome, error) { return st.pay(ctx, st.order, perWorker-confused) })
 	if _, err := st.asked(ctx); err != nil {
 		return err
 	}
-	st.out.say("parent: meanwhile, %d callers in each process ask for %s:", confused, euros(other.Cents))
+	st.out.Say("parent: meanwhile, %d callers in each process ask for %s:", confused, stage.Euros(other.Cents))
 	var err error
 	if st.otherNow, err = st.pay(ctx, other, confused); err != nil {
 		return err
@@ -105,39 +107,24 @@ func confuse(ctx context.Context, st *stage, letAnswer func()) error {
 	if err = st.measure(ctx); err != nil {
 		return err
 	}
-	st.out.say("parent: all is over; again %d callers in each process ask for %s:", confused, euros(other.Cents))
+	st.out.Say("parent: all is over; again %d callers in each process ask for %s:", confused, stage.Euros(other.Cents))
 	st.otherLater, err = st.pay(ctx, other, confused)
 	return err
 }
 
 // killOwner kills whoever asks the provider for money, once the money is taken.
-func killOwner(ctx context.Context, st *stage) error {
-	paying := inBackground(func() ([]outcome, error) { return st.pay(ctx, st.order, perWorker) })
+func killOwner(ctx context.Context, st *set) error {
+	paying := stage.InBackground(func() ([]outcome, error) { return st.pay(ctx, st.order, perWorker) })
 	owner, err := st.asked(ctx)
 	if err != nil {
 		return err
 	}
-	p := st.fleet.processes[owner-1]
+	w := st.fleet.Fleet[owner-1]
 	st.killed, st.killedAt = owner, time.Now()
-	p.kill()
-	st.out.say("parent: SIGKILL for worker %d, pid %d, and its %d callers", owner, p.pid(), perWorker)
+	w.Kill()
+	st.out.Say("parent: SIGKILL for worker %d, pid %d, and its %d callers", owner, w.PID(), perWorker)
 	if st.callers, err = paying(); err != nil {
 		return err
 	}
 	return st.measure(ctx)
-}
-
-// inBackground starts f, and returns a function that waits for what it returns.
-func inBackground[T any](f func() (T, error)) (wait func() (T, error)) {
-	var v T
-	var err error
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		v, err = f()
-	}()
-	return func() (T, error) {
-		<-done
-		return v, err
-	}
 }

@@ -6,9 +6,6 @@ import (
 	"github.com/idempotent-go/idempotent"
 )
 
-// The parent writes tasks to a worker's standard input, and reads messages from its standard
-// output: one JSON value on each line, both ways.
-
 // A setup is the first thing a worker is told.
 type setup struct {
 	Worker      int
@@ -19,16 +16,8 @@ type setup struct {
 
 // A task is a request to a worker. Without callers it asks for the counts alone.
 type task struct {
-	ID      int
 	Order   Order
 	Callers int // how many call Run at once
-}
-
-// A message is an event, or the answer to the task with that ID.
-type message struct {
-	ID     int     `json:",omitempty"`
-	Event  *event  `json:",omitempty"`
-	Answer *answer `json:",omitempty"`
 }
 
 // An event is one that the executor's Observer got.

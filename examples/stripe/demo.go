@@ -2,13 +2,12 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
 	"fmt"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/idempotent-go/idempotent"
+	"github.com/idempotent-go/idempotent/examples/internal/stage"
 	"github.com/stripe/stripe-go/v85"
 )
 
@@ -20,20 +19,16 @@ const (
 
 // A demo plays scenes, one after the other.
 type demo struct {
-	out       *printer
+	out       *stage.Narrator
 	proxy     *proxy // nil with the real Stripe
 	stripe    *stripe.Client
 	fleet     *fleet
-	namespace string
+	namespace string // of the keys in Redis, and of the Idempotency-Keys made from them
 
 	mu     sync.Mutex
 	played int
-	stage  *stage // of the scene that is played
+	stage  *set // of the scene that is played
 }
-
-// newNamespace keeps the runs of this demo apart that share a Redis, or a Stripe account: the
-// Idempotency-Key is made from it.
-func newNamespace() string { return "stripe-" + strings.ToLower(rand.Text()[:10]) }
 
 // A play is a scene as it is written.
 type play struct {
@@ -42,8 +37,8 @@ type play struct {
 	card  string
 	// needsProxy: the scene breaks something, or looks at single requests.
 	needsProxy bool
-	act        func(ctx context.Context, st *stage) error
-	judge      func(e *evidence) []check
+	act        func(ctx context.Context, st *set) error
+	judge      func(e *evidence) []stage.Check
 }
 
 // Evidence is what a scene left behind.
@@ -60,8 +55,8 @@ type evidence struct {
 // An execution is one of fn.
 type execution struct{ worker, attempt int }
 
-// A stage is where a scene is played.
-type stage struct {
+// A set is where a scene is played.
+type set struct {
 	*demo
 	payment Payment
 	manner  manner
@@ -75,36 +70,27 @@ type stage struct {
 	evidence
 }
 
-// A tally is how many checks were made.
-type tally struct{ checks, failed, skipped int }
-
-func (d *demo) playAll(ctx context.Context) (t tally, err error) {
+func (d *demo) playAll(ctx context.Context) (t stage.Tally, err error) {
 	for _, p := range script() {
 		if p.needsProxy && d.proxy == nil {
-			d.out.skip(p.title)
-			t.skipped++
+			d.out.Print("\nSkipped: %s. It needs the proxy in front of stripe-mock; unset STRIPE_API_KEY to see it.\n", p.title)
+			t.Skipped++
 			continue
 		}
 		checks, err := d.perform(ctx, p)
-		t.checks += len(checks)
-		for _, c := range checks {
-			if !c.ok {
-				t.failed++
-			}
+		if err != nil {
+			return t, fmt.Errorf("scene %q: %w", p.title, err)
 		}
-		if err != nil || t.failed > 0 { // it should be the last thing on the screen
-			if err != nil {
-				err = fmt.Errorf("scene %q: %w", p.title, err)
-			}
-			return t, err
+		if t.Add(checks); t.Failed > 0 { // it should be the last thing on the screen
+			break
 		}
 	}
 	return t, nil
 }
 
 // perform plays one scene and judges it.
-func (d *demo) perform(ctx context.Context, p play) ([]check, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, sceneLimit, fmt.Errorf("the scene is not over after %v", sceneLimit))
+func (d *demo) perform(ctx context.Context, p play) ([]stage.Check, error) {
+	ctx, cancel := stage.Limit(ctx, sceneLimit)
 	defer cancel()
 	if err := d.fleet.complete(); err != nil {
 		return nil, err
@@ -113,7 +99,7 @@ func (d *demo) perform(ctx context.Context, p play) ([]check, error) {
 	if err != nil {
 		return nil, err
 	}
-	d.out.open(d.played, p.title, p.story)
+	d.out.Open(d.played, p.title, p.story)
 	if err := p.act(ctx, st); err != nil {
 		return nil, err
 	}
@@ -122,12 +108,12 @@ func (d *demo) perform(ctx context.Context, p play) ([]check, error) {
 		return nil, err
 	}
 	checks := p.judge(&e)
-	d.out.table(checks)
+	d.out.Table(row, checks)
 	return checks, nil
 }
 
-// set makes the stage for the next scene, with an order and a customer of its own.
-func (d *demo) set(ctx context.Context, p play) (*stage, error) {
+// set makes the set for the next scene, with an order and a customer of its own.
+func (d *demo) set(ctx context.Context, p play) (*set, error) {
 	placed := time.Now()
 	customer, err := d.stripe.V1Customers.Create(ctx, &stripe.CustomerCreateParams{Description: new("an example of package idempotent")})
 	if err != nil {
@@ -136,7 +122,7 @@ func (d *demo) set(ctx context.Context, p play) (*stage, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.played++
-	st := &stage{demo: d, gathered: make(chan struct{}), released: make(chan struct{})}
+	st := &set{demo: d, gathered: make(chan struct{}), released: make(chan struct{})}
 	st.release = sync.OnceFunc(func() { close(st.released) })
 	st.payment = Payment{
 		Order: fmt.Sprintf("order-%d", d.played), Try: 1,
@@ -148,14 +134,14 @@ func (d *demo) set(ctx context.Context, p play) (*stage, error) {
 }
 
 // behave makes Stripe behave in that manner towards this scene's customer.
-func (st *stage) behave(m manner) {
+func (st *set) behave(m manner) {
 	if st.proxy != nil {
 		st.account = st.proxy.ledger.open(st.payment.Customer, m)
 	}
 }
 
 // close returns the evidence, Stripe's books included.
-func (st *stage) close(ctx context.Context) (evidence, error) {
+func (st *set) close(ctx context.Context) (evidence, error) {
 	b, err := st.audit(ctx)
 	st.mu.Lock()
 	defer st.mu.Unlock()
@@ -164,7 +150,7 @@ func (st *stage) close(ctx context.Context) (evidence, error) {
 }
 
 // audit reads Stripe's books: the proxy's, or what the real Stripe lists.
-func (st *stage) audit(ctx context.Context) (b books, err error) {
+func (st *set) audit(ctx context.Context) (b books, err error) {
 	if st.proxy != nil {
 		return st.proxy.ledger.read(st.account), nil
 	}
@@ -191,12 +177,12 @@ func (d *demo) observe(worker int, e event) {
 		return
 	}
 	if text := st.note(worker, e); text != "" {
-		d.out.say("worker %d %s", worker, text)
+		d.out.Say("worker %d %s", worker, text)
 	}
 }
 
 // note keeps what the judge and the scene need, and returns what the audience should know.
-func (st *stage) note(worker int, e event) string {
+func (st *set) note(worker int, e event) string {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	switch e.Kind {
@@ -222,8 +208,8 @@ func (st *stage) note(worker int, e event) string {
 	return ""
 }
 
-// arrive counts a caller. The stage's mutex is held.
-func (st *stage) arrive() {
+// arrive counts a caller. The set's mutex is held.
+func (st *set) arrive() {
 	if st.present++; st.present == everybody {
 		close(st.gathered)
 	}

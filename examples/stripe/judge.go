@@ -6,126 +6,107 @@ import (
 	"strings"
 
 	"github.com/idempotent-go/idempotent"
+	"github.com/idempotent-go/idempotent/examples/internal/stage"
 )
 
-// A check is one thing that must hold.
-type check struct {
-	what, want, seen string
-	ok               bool
-}
-
-func exactly(what string, want, seen int, notes ...string) check {
-	c := check{what: what, want: fmt.Sprint(want), seen: fmt.Sprint(seen), ok: want == seen}
-	if note := strings.Join(notes, ", "); note != "" {
-		c.seen += " (" + note + ")"
-	}
-	return c
-}
-
-func atLeast(what string, want, seen int, notes ...string) check {
-	c := exactly(what, want, seen, notes...)
-	c.want, c.ok = fmt.Sprintf("%d or more", want), seen >= want
-	return c
-}
-
-func judgeWithoutRun(e *evidence) []check {
-	n, _ := count(e.first, paid)
-	return []check{
-		exactly("calls that charged the customer", everybody, n),
-		exactly("Idempotency-Keys that Stripe saw", everybody, len(e.books.Keys)),
-		exactly("charges the customer pays for, all but one too many", everybody, len(e.books.Charges)),
+func judgeWithoutRun(e *evidence) []stage.Check {
+	n, _ := stage.Count(e.first, paid)
+	return []stage.Check{
+		stage.Exactly("calls that charged the customer", everybody, n),
+		stage.Exactly("Idempotency-Keys that Stripe saw", everybody, len(e.books.Keys)),
+		stage.Exactly("charges the customer pays for, all but one too many", everybody, len(e.books.Charges)),
 	}
 }
 
-func judgeCharge(e *evidence) []check {
+func judgeCharge(e *evidence) []stage.Check {
 	n, charge := agreed(e.first)
-	again, _ := count(e.second, func(o outcome) bool { return o.Source == idempotent.Replayed && o.Error == "" && o.Charge == charge })
-	return append([]check{
-		exactly("calls that ran fn", 1, executed(e.first)+executed(e.second)),
-		exactly("calls that got the same charge", everybody, n, charge.Intent),
-		exactly("later calls that got it replayed", workers, again),
+	again, _ := stage.Count(e.second, func(o outcome) bool { return o.Source == idempotent.Replayed && o.Error == "" && o.Charge == charge })
+	return append([]stage.Check{
+		stage.Exactly("calls that ran fn", 1, executed(e.first)+executed(e.second)),
+		stage.Exactly("calls that got the same charge", everybody, n, charge.Intent),
+		stage.Exactly("later calls that got it replayed", workers, again),
 		e.paidOnce(charge),
 	}, e.requests(1)...)
 }
 
-func judgeDeclined(e *evidence) []check {
+func judgeDeclined(e *evidence) []stage.Check {
 	n, no := agreedRefusal(e.first)
-	replayed, _ := count(e.first, func(o outcome) bool { return o.Replayed })
-	again, _ := count(e.second, func(o outcome) bool { return o.Replayed && o.Stripe != nil && *o.Stripe == no })
+	replayed, _ := stage.Count(e.first, func(o outcome) bool { return o.Replayed })
+	again, _ := stage.Count(e.second, func(o outcome) bool { return o.Replayed && o.Stripe != nil && *o.Stripe == no })
 	all := slices.Concat(e.first, e.second)
-	retry, _ := count(all, func(o outcome) bool { return o.Retryable })
-	leaks, _ := count(all, func(o outcome) bool { return strings.Contains(o.Error, "_secret_") })
-	return append([]check{
-		exactly("calls that ran fn", 1, executed(all)),
-		exactly("calls where errors.As finds one *stripe.Error", everybody, n, no.Request),
-		{what: "its code", want: "card_declined", seen: no.Code, ok: no.Code == "card_declined"},
-		{what: "its decline code", want: "generic_decline", seen: no.DeclineCode, ok: no.DeclineCode == "generic_decline"},
-		exactly("of these, marked as replayed (ErrReplayed)", everybody-1, replayed),
-		exactly("later calls that got it replayed", workers, again),
-		exactly("calls told to try again", 0, retry),
-		exactly("calls whose error shows the client secret", 0, leaks),
-		exactly("cards declined by Stripe", 1, e.books.Declines),
-		exactly("charges the customer pays for", 0, len(e.books.Charges)),
+	retry, _ := stage.Count(all, func(o outcome) bool { return o.Retryable })
+	leaks, _ := stage.Count(all, func(o outcome) bool { return strings.Contains(o.Error, "_secret_") })
+	return append([]stage.Check{
+		stage.Exactly("calls that ran fn", 1, executed(all)),
+		stage.Exactly("calls where errors.As finds one *stripe.Error", everybody, n, no.Request),
+		stage.Exactly("its code", "card_declined", no.Code),
+		stage.Exactly("its decline code", "generic_decline", no.DeclineCode),
+		stage.Exactly("of these, marked as replayed (ErrReplayed)", everybody-1, replayed),
+		stage.Exactly("later calls that got it replayed", workers, again),
+		stage.Exactly("calls told to try again", 0, retry),
+		stage.Exactly("calls whose error shows the client secret", 0, leaks),
+		stage.Exactly("cards declined by Stripe", 1, e.books.Declines),
+		stage.Exactly("charges the customer pays for", 0, len(e.books.Charges)),
 	}, e.requests(1)...)
 }
 
 // judgeRateLimit allows for a caller whose subscription stood too late for the message: it asks
 // Stripe at once, and gets the charge already.
-func judgeRateLimit(e *evidence) []check {
-	limited, _ := count(e.first, func(o outcome) bool { return o.Retryable && o.Stripe != nil && o.Stripe.Status == 429 })
+func judgeRateLimit(e *evidence) []stage.Check {
+	limited, _ := stage.Count(e.first, func(o outcome) bool { return o.Retryable && o.Stripe != nil && o.Stripe.Status == 429 })
 	n, charge := agreed(e.second)
-	early, _ := count(e.first, func(o outcome) bool { return o.Error == "" && o.Charge == charge })
-	return append([]check{
-		atLeast("calls that got the 429, to be tried again", 1, limited),
-		exactly("calls that got that, or the charge already", everybody, limited+early),
-		exactly("calls that got the same charge when they came back", everybody, n, charge.Intent),
-		exactly("executions of fn: the first, and one that settled it", 2, len(e.executions)),
+	early, _ := stage.Count(e.first, func(o outcome) bool { return o.Error == "" && o.Charge == charge })
+	return append([]stage.Check{
+		stage.AtLeast("calls that got the 429, to be tried again", 1, limited),
+		stage.Exactly("calls that got that, or the charge already", everybody, limited+early),
+		stage.Exactly("calls that got the same charge when they came back", everybody, n, charge.Intent),
+		stage.Exactly("executions of fn: the first, and one that settled it", 2, len(e.executions)),
 		e.paidOnce(charge),
 	}, e.requests(2)...)
 }
 
 // judgeLostConnection wants three requests or more: net/http may add one of its own to those of
 // stripe-go. All are attempt 1's, since attempt 2 could not have had an answer to its own.
-func judgeLostConnection(e *evidence) []check {
-	lost, _ := count(e.first, func(o outcome) bool { return o.Retryable && o.Stripe == nil && o.Attempt == 1 })
+func judgeLostConnection(e *evidence) []stage.Check {
+	lost, _ := stage.Count(e.first, func(o outcome) bool { return o.Retryable && o.Stripe == nil && o.Attempt == 1 })
 	n, charge := agreed(e.first)
-	told, _ := count(e.first, func(o outcome) bool { return o.Error == "" && o.Attempt == 2 })
-	again, _ := count(e.second, func(o outcome) bool { return o.Source == idempotent.Replayed && o.Error == "" && o.Charge == charge })
-	return []check{
-		exactly("calls told that nothing is known, to be tried again", 1, lost),
-		exactly("calls that got the same charge", everybody-1, n, charge.Intent),
-		exactly("calls told of attempt 2 (Report)", everybody-1, told),
-		exactly("later calls that got it replayed", workers, again),
-		exactly("executions of fn: attempt 1, and 2 that looked first", 2, len(e.executions)),
+	told, _ := stage.Count(e.first, func(o outcome) bool { return o.Error == "" && o.Attempt == 2 })
+	again, _ := stage.Count(e.second, func(o outcome) bool { return o.Source == idempotent.Replayed && o.Error == "" && o.Charge == charge })
+	return []stage.Check{
+		stage.Exactly("calls told that nothing is known, to be tried again", 1, lost),
+		stage.Exactly("calls that got the same charge", everybody-1, n, charge.Intent),
+		stage.Exactly("calls told of attempt 2 (Report)", everybody-1, told),
+		stage.Exactly("later calls that got it replayed", workers, again),
+		stage.Exactly("executions of fn: attempt 1, and 2 that looked first", 2, len(e.executions)),
 		e.paidOnce(charge),
-		atLeast("times Stripe was asked to charge", 3, e.books.Requests),
-		atLeast("of these, answered from its memory of the key", 2, e.books.Replayed),
-		exactly("Idempotency-Keys that Stripe saw", 1, len(e.books.Keys)),
-		exactly("times Stripe was asked what had happened", 1, e.books.LookUps),
+		stage.AtLeast("times Stripe was asked to charge", 3, e.books.Requests),
+		stage.AtLeast("of these, answered from its memory of the key", 2, e.books.Replayed),
+		stage.Exactly("Idempotency-Keys that Stripe saw", 1, len(e.books.Keys)),
+		stage.Exactly("times Stripe was asked what had happened", 1, e.books.LookUps),
 	}
 }
 
-func judgeKilledOwner(e *evidence) []check {
+func judgeKilledOwner(e *evidence) []stage.Check {
 	return append(e.survived(), append(e.requests(1),
-		exactly("times Stripe was asked what had happened", 1, e.books.LookUps))...)
+		stage.Exactly("times Stripe was asked what had happened", 1, e.books.LookUps))...)
 }
 
-func judgeBlindSuccessor(e *evidence) []check {
+func judgeBlindSuccessor(e *evidence) []stage.Check {
 	return append(e.survived(), append(e.requests(2),
-		exactly("times Stripe was asked what had happened", 1, e.books.LookUps),
-		exactly("answers from Stripe's memory of the key", 1, e.books.Replayed))...)
+		stage.Exactly("times Stripe was asked what had happened", 1, e.books.LookUps),
+		stage.Exactly("answers from Stripe's memory of the key", 1, e.books.Replayed))...)
 }
 
 // survived are the checks of a scene in which the owner was killed.
-func (e *evidence) survived() []check {
+func (e *evidence) survived() []stage.Check {
 	alive := everybody - perWorker
 	n, charge := agreed(e.first)
-	told, _ := count(e.first, func(o outcome) bool { return o.Attempt == 2 })
-	return []check{
-		exactly("executions of fn that were begun", 2, len(e.executions)),
-		{what: "worker that ran fn to its end", want: fmt.Sprintf("not %d, attempt 2", e.killed), seen: e.successor(), ok: e.succeeded()},
-		exactly("surviving calls that got the same charge", alive, n, charge.Intent),
-		exactly("surviving calls told of attempt 2 (Report)", alive, told),
+	told, _ := stage.Count(e.first, func(o outcome) bool { return o.Attempt == 2 })
+	return []stage.Check{
+		stage.Exactly("executions of fn that were begun", 2, len(e.executions)),
+		{What: "worker that ran fn to its end", Want: fmt.Sprintf("not %d, attempt 2", e.killed), Seen: e.successor(), OK: e.succeeded()},
+		stage.Exactly("surviving calls that got the same charge", alive, n, charge.Intent),
+		stage.Exactly("surviving calls told of attempt 2 (Report)", alive, told),
 		e.paidOnce(charge),
 	}
 }
@@ -144,59 +125,50 @@ func (e *evidence) succeeded() bool {
 }
 
 // paidOnce says whether the customer pays for the charge that the callers know, and no other.
-func (e *evidence) paidOnce(charge Charge) check {
-	c := exactly("charges the customer pays for", 1, len(e.books.Charges), e.books.Charges...)
-	c.ok = c.ok && charge.Intent != "" && e.books.Charges[0] == charge.Intent
+func (e *evidence) paidOnce(charge Charge) stage.Check {
+	named := e.books.Charges
+	if len(named) > 3 { // too many of them
+		named = append(slices.Clone(named[:3]), "...")
+	}
+	c := stage.Exactly("charges the customer pays for", 1, len(e.books.Charges), named...)
+	c.OK = c.OK && charge.Intent != "" && e.books.Charges[0] == charge.Intent
 	return c
 }
 
 // requests are the checks that need the single requests.
-func (e *evidence) requests(want int) []check {
+func (e *evidence) requests(want int) []stage.Check {
 	if !e.seen {
 		return nil
 	}
-	return []check{
-		exactly("times Stripe was asked to charge", want, e.books.Requests),
-		exactly("Idempotency-Keys that Stripe saw", 1, len(e.books.Keys)),
+	return []stage.Check{
+		stage.Exactly("times Stripe was asked to charge", want, e.books.Requests),
+		stage.Exactly("Idempotency-Keys that Stripe saw", 1, len(e.books.Keys)),
 	}
-}
-
-// count returns how many outcomes fit, and the first one that does.
-func count(outcomes []outcome, fits func(outcome) bool) (n int, first outcome) {
-	for _, o := range outcomes {
-		if fits(o) {
-			if n == 0 {
-				first = o
-			}
-			n++
-		}
-	}
-	return n, first
 }
 
 // paid fits an outcome with a charge.
 func paid(o outcome) bool { return o.Error == "" && o.Charge.Intent != "" && o.Charge.Cents > 0 }
 
 func executed(outcomes []outcome) int {
-	n, _ := count(outcomes, func(o outcome) bool { return o.Source == idempotent.Executed })
+	n, _ := stage.Count(outcomes, func(o outcome) bool { return o.Source == idempotent.Executed })
 	return n
 }
 
 // agreed returns how many got the same charge: the one that the first of them got.
 func agreed(outcomes []outcome) (int, Charge) {
-	_, first := count(outcomes, paid)
+	_, first := stage.Count(outcomes, paid)
 	if first.Charge.Intent == "" {
 		return 0, Charge{}
 	}
-	n, _ := count(outcomes, func(o outcome) bool { return o.Error == "" && o.Charge == first.Charge })
+	n, _ := stage.Count(outcomes, func(o outcome) bool { return o.Error == "" && o.Charge == first.Charge })
 	return n, first.Charge
 }
 
 func agreedRefusal(outcomes []outcome) (int, refusal) {
-	_, first := count(outcomes, func(o outcome) bool { return o.Stripe != nil && o.Stripe.Request != "" })
+	_, first := stage.Count(outcomes, func(o outcome) bool { return o.Stripe != nil && o.Stripe.Request != "" })
 	if first.Stripe == nil {
 		return 0, refusal{}
 	}
-	n, _ := count(outcomes, func(o outcome) bool { return o.Stripe != nil && *o.Stripe == *first.Stripe })
+	n, _ := stage.Count(outcomes, func(o outcome) bool { return o.Stripe != nil && *o.Stripe == *first.Stripe })
 	return n, *first.Stripe
 }

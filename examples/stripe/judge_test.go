@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/idempotent-go/idempotent"
+	"github.com/idempotent-go/idempotent/examples/internal/stage"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -95,22 +96,13 @@ func goodBlindSuccessor() *evidence {
 	return e
 }
 
-func failures(checks []check) (failed []string) {
-	for _, c := range checks {
-		if !c.ok {
-			failed = append(failed, c.what)
-		}
-	}
-	return failed
-}
-
 // Each check holds with good evidence, and fails with the wrong one.
 func TestJudges(t *testing.T) {
 	twice := func(e *evidence) { e.books.Charges = append(e.books.Charges, "pi_2") }
 	for _, test := range []struct {
 		name  string
 		good  func() *evidence
-		judge func(*evidence) []check
+		judge func(*evidence) []stage.Check
 		wrong map[string]func(*evidence)
 	}{
 		{"without Run", goodWithoutRun, judgeWithoutRun, map[string]func(*evidence){
@@ -175,13 +167,13 @@ func TestJudges(t *testing.T) {
 		}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			require.Empty(t, failures(test.judge(test.good())))
+			require.Empty(t, stage.Failing(test.judge(test.good())))
 			for what, spoil := range test.wrong {
 				e := test.good()
 				spoil(e)
-				assert.Contains(t, failures(test.judge(e)), what)
+				assert.Contains(t, stage.Failing(test.judge(e)), what)
 			}
-			assert.NotPanics(t, func() { assert.NotEmpty(t, failures(test.judge(&evidence{seen: true}))) })
+			assert.NotPanics(t, func() { assert.NotEmpty(t, stage.Failing(test.judge(&evidence{seen: true}))) })
 		})
 	}
 }
@@ -201,5 +193,5 @@ func (e *evidence) code(code, decline string) {
 func TestJudgeWantsTheRefusal(t *testing.T) {
 	e := goodRateLimit()
 	e.first = callers(everybody, outcome{Charge: theCharge})
-	assert.Contains(t, failures(judgeRateLimit(e)), "calls that got the 429, to be tried again")
+	assert.Contains(t, stage.Failing(judgeRateLimit(e)), "calls that got the 429, to be tried again")
 }

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/idempotent-go/idempotent/examples/internal/stage"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -29,7 +30,7 @@ func newTestProxy(t *testing.T) *testProxy {
 			return
 		}
 		if r.URL.Path == "/v1/customers" {
-			_, _ = io.WriteString(w, `{"object":"customer","id":"`+newNamespace()+`"}`)
+			_, _ = io.WriteString(w, `{"object":"customer","id":"`+stage.Namespace("cus")+`"}`)
 			return
 		}
 		_, _ = io.WriteString(w, `{"object":"payment_intent"}`)

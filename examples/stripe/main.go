@@ -11,12 +11,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/signal"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/idempotent-go/idempotent/examples/internal/redisproc"
+	"github.com/idempotent-go/idempotent/examples/internal/stage"
 )
 
 const (
@@ -38,9 +37,9 @@ func main() {
 	redisproc.Main()
 	switch args := os.Args[1:]; {
 	case len(args) == 0:
-		os.Exit(parent())
+		os.Exit(stage.Parent(runDemo, (*stage.Narrator).Conclude))
 	case args[0] == roleWorker:
-		os.Exit(workerProcess())
+		os.Exit(stage.WorkerProcess(roleWorker, work))
 	case args[0] == roleMock:
 		os.Exit(mockProcess())
 	default:
@@ -49,22 +48,8 @@ func main() {
 	}
 }
 
-// parent runs the demo and returns the exit status.
-func parent() int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the program at once
-
-	out := newPrinter(os.Stdout)
-	tally, err := runDemo(ctx, out)
-	if err != nil && ctx.Err() != nil {
-		err = fmt.Errorf("stopped: %w", context.Cause(ctx))
-	}
-	return out.conclude(tally, err)
-}
-
 // runDemo starts everything, plays the scenes, and has stopped everything when it returns.
-func runDemo(ctx context.Context, out *printer) (t tally, err error) {
+func runDemo(ctx context.Context, out *stage.Narrator) (t stage.Tally, err error) {
 	key, err := testKey(os.Getenv("STRIPE_API_KEY"))
 	if err != nil {
 		return t, err
@@ -75,7 +60,7 @@ func runDemo(ctx context.Context, out *printer) (t tally, err error) {
 	}
 	defer redis.Stop()
 
-	d := &demo{out: out, namespace: newNamespace()}
+	d := &demo{out: out, namespace: stage.Namespace("stripe")}
 	s := setup{RedisURL: redis.URL, StripeKey: key, Namespace: d.namespace}
 	where := "Stripe's test mode, named by STRIPE_API_KEY"
 	if key == "" {
@@ -83,8 +68,8 @@ func runDemo(ctx context.Context, out *printer) (t tally, err error) {
 		if err != nil {
 			return t, err
 		}
-		defer mock.stop()
-		if d.proxy, err = startProxy(mock.url, out.say); err != nil {
+		defer mock.Stop(stopLimit)
+		if d.proxy, err = startProxy(mock.url, out.Say); err != nil {
 			return t, err
 		}
 		defer d.proxy.stop()
@@ -95,8 +80,8 @@ func runDemo(ctx context.Context, out *printer) (t tally, err error) {
 	if d.fleet, err = startFleet(s, d.observe); err != nil {
 		return t, err
 	}
-	defer d.fleet.stop()
-	out.introduce(redis.Description, where, d.fleet)
+	defer d.fleet.Stop(stopLimit)
+	d.introduce(redis.Description, where)
 	return d.playAll(ctx)
 }
 

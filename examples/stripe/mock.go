@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -9,11 +8,10 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"os/signal"
-	"strings"
 	"time"
 
+	"github.com/idempotent-go/idempotent/examples/internal/stage"
 	"github.com/stripe/stripe-mock/embedded"
 	"github.com/stripe/stripe-mock/server"
 )
@@ -23,76 +21,41 @@ const mockPatience = 40 * time.Second
 
 // A mock is stripe-mock in a process of its own: this program, run once more.
 type mock struct {
-	url  string
-	cmd  *exec.Cmd
-	hold io.Closer // its standard input: it ends when that ends, even if the parent is killed
-	gone chan struct{}
+	*stage.Child
+	url string
 }
 
 // startMock returns once stripe-mock is ready.
 func startMock(ctx context.Context) (*mock, error) {
-	m, said, err := launchMock()
+	m, err := awaitMock(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("starting stripe-mock: %w", err)
+	}
+	return m, nil
+}
+
+func awaitMock(ctx context.Context) (*mock, error) {
+	cmd, err := stage.Self(roleMock)
+	if err != nil {
+		return nil, err
+	}
+	child, said, err := stage.StartSpeaker(cmd)
+	if err != nil {
+		return nil, err
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, mockPatience, fmt.Errorf("it is not ready after %v", mockPatience))
 	defer cancel()
 	select {
 	case line, ok := <-said:
-		if !ok {
-			m.stop()
-			return nil, errors.New("starting stripe-mock: it ended at once")
+		if ok {
+			return &mock{child, "http://" + line}, nil
 		}
-		m.url = "http://" + line
-		return m, nil
+		err = errors.New("it ended at once")
 	case <-ctx.Done():
-		m.stop()
-		return nil, fmt.Errorf("starting stripe-mock: %w", context.Cause(ctx))
+		err = context.Cause(ctx)
 	}
-}
-
-// launchMock starts the process. said gets the first line it prints, and is closed without one.
-func launchMock() (m *mock, said <-chan string, err error) {
-	self, err := os.Executable()
-	if err != nil {
-		return nil, nil, err
-	}
-	m = &mock{cmd: exec.Command(self, roleMock), gone: make(chan struct{})}
-	m.cmd.Stderr = os.Stderr
-	stdin, err := m.cmd.StdinPipe()
-	if err != nil {
-		return nil, nil, err
-	}
-	stdout, err := m.cmd.StdoutPipe()
-	if err != nil {
-		return nil, nil, err
-	}
-	if err := m.cmd.Start(); err != nil {
-		return nil, nil, err
-	}
-	m.hold = stdin
-	lines := make(chan string, 1)
-	go func() {
-		defer close(m.gone)
-		out := bufio.NewReader(stdout)
-		if line, err := out.ReadString('\n'); err == nil {
-			lines <- strings.TrimSpace(line)
-		}
-		close(lines)
-		_, _ = io.Copy(io.Discard, out)
-		_ = m.cmd.Wait()
-	}()
-	return m, lines, nil
-}
-
-func (m *mock) stop() {
-	_ = m.hold.Close()
-	select {
-	case <-m.gone:
-	case <-time.After(2 * time.Second): // it may be reading still
-		_ = m.cmd.Process.Kill()
-		<-m.gone
-	}
+	child.Stop(stopLimit) // it may be reading still
+	return nil, err
 }
 
 // mockProcess is stripe-mock's main function with a port that the system chooses, and an end.

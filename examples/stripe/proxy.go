@@ -3,16 +3,16 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
-	"net"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
 	"strings"
 	"time"
+
+	"github.com/idempotent-go/idempotent/examples/internal/stage"
 )
 
 // A proxy stands in front of stripe-mock and adds what that lacks. stripe-mock checks requests
@@ -27,7 +27,7 @@ type proxy struct {
 	mock   string
 	ledger *ledger
 	say    func(format string, args ...any)
-	server *http.Server
+	stop   func()
 }
 
 const (
@@ -42,25 +42,17 @@ func startProxy(mock string, say func(format string, args ...any)) (*proxy, erro
 	if err != nil {
 		return nil, err
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, fmt.Errorf("starting the proxy: %w", err)
-	}
-	p := &proxy{url: "http://" + listener.Addr().String(), mock: mock, ledger: newLedger(), say: say}
+	p := &proxy{mock: mock, ledger: newLedger(), say: say}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /v1/payment_intents", p.create)
 	mux.HandleFunc("GET /v1/payment_intents", p.list)
 	mux.Handle("/", &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(target) }})
-	p.server = &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
-	go func() {
-		if err := p.server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-			say("the proxy broke down: %v", err)
-		}
-	}()
+	p.url, p.stop, err = stage.ServeHTTP(mux, func(err error) { say("the proxy broke down: %v", err) })
+	if err != nil {
+		return nil, fmt.Errorf("starting the proxy: %w", err)
+	}
 	return p, nil
 }
-
-func (p *proxy) stop() { _ = p.server.Close() }
 
 // A reply is what Stripe answers.
 type reply struct {

@@ -3,6 +3,9 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
+
+	"github.com/idempotent-go/idempotent/examples/internal/stage"
 )
 
 func script() []play {
@@ -16,11 +19,11 @@ func withoutRun() play {
 Idempotency-Key with every call, but each call has its own.`,
 		card:       cardGood,
 		needsProxy: true, // it would do the same to the real Stripe, and nobody needs that
-		act: func(ctx context.Context, st *stage) (err error) {
+		act: func(ctx context.Context, st *set) (err error) {
 			st.behave(manner{quiet: true})
-			st.first, err = st.fleet.ask(ctx, task{Payment: st.payment, Callers: perWorker, Bare: true})
-			n, one := count(st.first, paid)
-			st.out.say("%d calls got a charge of their own, such as %s", n, one.Charge.Intent)
+			st.first, err = st.collect(ctx, task{Payment: st.payment, Callers: perWorker, Bare: true})
+			n, one := stage.Count(st.first, paid)
+			st.out.Say("%d calls got a charge of their own, such as %s", n, one.Charge.Intent)
 			return err
 		},
 		judge: judgeWithoutRun,
@@ -55,12 +58,12 @@ func rateLimit() play {
 other; it is not recorded, and all of them come back.`,
 		card:       cardGood,
 		needsProxy: true,
-		act: func(ctx context.Context, st *stage) (err error) {
+		act: func(ctx context.Context, st *set) (err error) {
 			st.behave(manner{limits: 1, until: st.gathered})
 			if st.first, err = st.ask(ctx, perWorker); err != nil {
 				return err
 			}
-			st.out.say("parent: all of them ask again")
+			st.out.Say("parent: all of them ask again")
 			st.second, err = st.ask(ctx, perWorker)
 			return err
 		},
@@ -76,7 +79,7 @@ key and no more luck, until fn gives up: it does not know its outcome, and says 
 is recorded but that. The next in line runs fn as attempt 2, looks first, and finds the charge.`,
 		card:       cardGood,
 		needsProxy: true,
-		act: func(ctx context.Context, st *stage) error {
+		act: func(ctx context.Context, st *set) error {
 			return st.askAndAskAgain(ctx, manner{cuts: true, until: st.gathered})
 		},
 		judge: judgeLostConnection,
@@ -90,7 +93,7 @@ func killedOwner() play {
 lease of %v is over, another one runs fn as attempt 2, looks first, and finds the charge.`, demoLease),
 		card:       cardGood,
 		needsProxy: true,
-		act:        func(ctx context.Context, st *stage) error { return st.killOwner(ctx, false) },
+		act:        func(ctx context.Context, st *set) error { return st.killOwner(ctx, false) },
 		judge:      judgeKilledOwner,
 	}
 }
@@ -102,33 +105,33 @@ func blindSuccessor() play {
 the same Idempotency-Key, to which Stripe repeats its answer.`,
 		card:       cardGood,
 		needsProxy: true,
-		act:        func(ctx context.Context, st *stage) error { return st.killOwner(ctx, true) },
+		act:        func(ctx context.Context, st *set) error { return st.killOwner(ctx, true) },
 		judge:      judgeBlindSuccessor,
 	}
 }
 
 // together is the usual course: everybody at once, and one more in each process when all is over.
 // Stripe's answer waits until everybody is there, so that everybody has to wait for it.
-func together(ctx context.Context, st *stage) error {
+func together(ctx context.Context, st *set) error {
 	return st.askAndAskAgain(ctx, manner{until: st.gathered})
 }
 
-func (st *stage) askAndAskAgain(ctx context.Context, m manner) (err error) {
+func (st *set) askAndAskAgain(ctx context.Context, m manner) (err error) {
 	st.behave(m)
 	if st.first, err = st.ask(ctx, perWorker); err != nil {
 		return err
 	}
-	st.out.say("parent: all is over; one more call in each process")
+	st.out.Say("parent: all is over; one more call in each process")
 	st.second, err = st.ask(ctx, 1)
 	return err
 }
 
 // killOwner kills whoever runs fn, once Stripe has taken the money and answered. The proxy keeps
 // the answer back until then, so that the process cannot be faster than its death.
-func (st *stage) killOwner(ctx context.Context, blind bool) (err error) {
+func (st *set) killOwner(ctx context.Context, blind bool) (err error) {
 	st.behave(manner{until: st.released, blindList: blind})
 	defer st.release()
-	asking := inBackground(func() ([]outcome, error) { return st.ask(ctx, perWorker) })
+	asking := stage.InBackground(func() ([]outcome, error) { return st.ask(ctx, perWorker) })
 	for _, happened := range []<-chan struct{}{st.gathered, st.account.answered} {
 		select {
 		case <-happened:
@@ -136,42 +139,33 @@ func (st *stage) killOwner(ctx context.Context, blind bool) (err error) {
 			return fmt.Errorf("Stripe was not asked, or not everybody waits: %w", context.Cause(ctx))
 		}
 	}
-	p := st.fleet.processes[st.owner()-1]
-	st.killed = p.number
-	p.kill()
-	st.out.say("parent: SIGKILL for worker %d and its %d calls; nobody has heard of the charge", p.number, perWorker)
-	<-p.gone
+	w := st.fleet.Fleet[st.owner()-1]
+	st.killed = w.Number
+	w.Kill()
+	st.out.Say("parent: SIGKILL for worker %d and its %d calls; nobody has heard of the charge", w.Number, perWorker)
 	st.release()
 	st.first, err = asking()
 	return err
 }
 
 // owner is the worker that runs fn.
-func (st *stage) owner() int {
+func (st *set) owner() int {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	return st.executions[len(st.executions)-1].worker
 }
 
-func (st *stage) ask(ctx context.Context, callers int) ([]outcome, error) {
-	got, err := st.fleet.ask(ctx, task{Payment: st.payment, Callers: callers})
+func (st *set) ask(ctx context.Context, callers int) ([]outcome, error) {
+	got, err := st.collect(ctx, task{Payment: st.payment, Callers: callers})
 	for _, line := range summarize(got) {
-		st.out.say("%s", line)
+		st.out.Say("%s", line)
 	}
 	return got, err
 }
 
-// inBackground starts f, and returns a function that waits for what it returns.
-func inBackground[T any](f func() (T, error)) (wait func() (T, error)) {
-	var v T
-	var err error
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		v, err = f()
-	}()
-	return func() (T, error) {
-		<-done
-		return v, err
-	}
+// collect gives every worker the task, and returns what all calls got. A worker that was killed has
+// none.
+func (st *set) collect(ctx context.Context, t task) ([]outcome, error) {
+	got, err := st.fleet.Ask(ctx, t, nil)
+	return slices.Concat(got...), err
 }

@@ -2,9 +2,6 @@ package main
 
 import "github.com/idempotent-go/idempotent"
 
-// The parent writes to a worker's standard input and reads from its standard output: one JSON value
-// on each line, both ways.
-
 // A setup is the first thing a worker is told.
 type setup struct {
 	Worker    int
@@ -16,17 +13,9 @@ type setup struct {
 
 // A task asks for a Payment, in several calls at once.
 type task struct {
-	ID      int
 	Payment Payment
 	Callers int
 	Bare    bool // without Run: what goes wrong without it
-}
-
-// A message is an event, or the answer to the task with that ID.
-type message struct {
-	ID       int    `json:",omitempty"`
-	Event    *event `json:",omitempty"`
-	Outcomes []outcome
 }
 
 // An event is one that the executor's Observer got.

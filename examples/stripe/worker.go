@@ -2,19 +2,13 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
-	"io"
-	"log"
-	"os"
-	"os/signal"
 	"sync"
 	"time"
 
 	"github.com/idempotent-go/idempotent"
+	"github.com/idempotent-go/idempotent/examples/internal/stage"
 	"github.com/redis/go-redis/v9"
-	"github.com/redis/go-redis/v9/logging"
 	"github.com/stripe/stripe-go/v85"
 )
 
@@ -29,41 +23,22 @@ const (
 	runLimit = 20 * time.Second
 )
 
-// workerProcess is a whole worker: it does what its standard input says, and ends when that ends,
-// as it does when the parent dies.
-func workerProcess() int {
-	signal.Ignore(os.Interrupt) // Ctrl-C reaches the whole group: the parent decides what happens
-	log.SetFlags(0)
-	logging.Disable() // of go-redis: what goes wrong is in the table
-	if err := work(os.Stdin, os.Stdout); err != nil {
-		log.Print("worker: ", err)
-		return 1
-	}
-	return 0
-}
-
 // A worker is a service with payments to make.
 type worker struct {
+	*stage.Desk
 	number   int
 	payments *payments
-
-	mu  sync.Mutex
-	out *json.Encoder
 }
 
-func work(in io.Reader, out io.Writer) error {
-	tasks := json.NewDecoder(in)
-	var s setup
-	if err := tasks.Decode(&s); err != nil {
-		return fmt.Errorf("reading the setup: %w", err)
-	}
+// work is what a worker process does.
+func work(s setup, desk *stage.Desk) error {
 	opts, err := redis.ParseURL(s.RedisURL)
 	if err != nil {
 		return err
 	}
 	rdb := redis.NewClient(opts)
 	defer rdb.Close()
-	w := &worker{number: s.Worker, out: json.NewEncoder(out)}
+	w := &worker{Desk: desk, number: s.Worker}
 	w.payments, err = newPayments(rdb, newStripe(s.StripeKey, s.StripeURL),
 		idempotent.WithNamespace(s.Namespace),
 		idempotent.WithTTL(demoTTL),
@@ -73,26 +48,7 @@ func work(in io.Reader, out io.Writer) error {
 		return err
 	}
 	defer w.payments.executor.Close()
-	return w.serve(tasks)
-}
-
-// serve does the tasks, each in a goroutine of its own, until there are no more to come.
-func (w *worker) serve(tasks *json.Decoder) error {
-	ctx, cancel := context.WithCancel(context.Background())
-	var busy sync.WaitGroup
-	defer busy.Wait()
-	defer cancel()
-	for {
-		var t task
-		err := tasks.Decode(&t)
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("reading a task: %w", err)
-		}
-		busy.Go(func() { w.send(message{ID: t.ID, Outcomes: w.perform(ctx, t)}) })
-	}
+	return stage.Serve(desk, w.perform)
 }
 
 // perform calls several times at the same moment.
@@ -155,13 +111,6 @@ func (w *worker) observe(_ context.Context, e idempotent.Event) {
 	switch e.Kind {
 	case idempotent.EventClaimed, idempotent.EventJoined, idempotent.EventWaitStarted,
 		idempotent.EventInterrupted, idempotent.EventReleased, idempotent.EventRecorded:
-		w.send(message{Event: &event{Kind: e.Kind, Key: e.Key, Attempt: e.Attempt, Failed: e.Err != nil}})
+		w.Tell(event{Kind: e.Kind, Key: e.Key, Attempt: e.Attempt, Failed: e.Err != nil})
 	}
-}
-
-// send fails only when the parent is gone, and then standard input ends as well.
-func (w *worker) send(m message) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	_ = w.out.Encode(m)
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/idempotent-go/idempotent/examples/internal/redisproc"
+	"github.com/idempotent-go/idempotent/examples/internal/stage"
 	"github.com/idempotent-go/idempotent/examples/webhook/endpoint"
 	"github.com/redis/go-redis/v9"
 )
@@ -33,7 +34,7 @@ const (
 
 // A demo plays scenes, one after the other.
 type demo struct {
-	out     *report
+	out     *stage.Narrator
 	patient bool // a slow machine is no failure
 	load    load
 	redis   *redisproc.Server
@@ -46,42 +47,42 @@ type play struct {
 	title string
 	story string
 	limit time.Duration
-	act   func(ctx context.Context, st *stage) (evidence, error)
+	act   func(ctx context.Context, st *set) (evidence, error)
 }
 
 // Evidence is what a scene left behind.
-type evidence interface{ checks() []check }
+type evidence interface{ checks() []stage.Check }
 
 // run plays the scenes, and has stopped everything when it returns.
-func (d *demo) run(ctx context.Context, loadOnly bool) (played []*scene, err error) {
+func (d *demo) run(ctx context.Context, loadOnly bool) (t stage.Tally, err error) {
 	if d.redis, err = redisproc.Start(ctx); err != nil {
-		return nil, err
+		return t, err
 	}
 	defer d.redis.Stop()
 	if strings.HasPrefix(d.redis.Description, "miniredis") {
 		d.patient, d.load.sent, d.load.limit = true, min(d.load.sent, simulatedLoad), 0
 	}
-	d.token = strings.ToLower(rand.Text()[:10])
+	d.token = stage.Namespace("webhook")
 	d.introduce()
 	plays := []play{signatures(), twentyTimes(), manyIDs(), failures(), killed(), d.loaded()}
 	if loadOnly {
 		plays = plays[len(plays)-1:]
 	}
 	for _, p := range plays {
-		s, err := d.perform(ctx, p)
-		played = append(played, s)
+		checks, err := d.perform(ctx, p)
+		t.Add(checks)
 		if err != nil {
-			return played, fmt.Errorf("scene %d, %s: %w", d.played, p.title, err)
+			return t, fmt.Errorf("scene %d, %s: %w", d.played, p.title, err)
 		}
-		if s.failed() > 0 { // it should be the last thing on the screen
+		if t.Failed > 0 { // it should be the last thing on the screen
 			break
 		}
 	}
-	return played, nil
+	return t, nil
 }
 
 func (d *demo) introduce() {
-	d.out.print(`webhook: an endpoint in which each event has one effect
+	d.out.Print(`webhook: an endpoint in which each event has one effect
 
    Redis   %s
    ledger  in this process, over HTTP; asked twice, it credits twice
@@ -89,35 +90,35 @@ func (d *demo) introduce() {
 `, d.redis.Description)
 }
 
-// perform plays one scene on a stage of its own, and judges it.
-func (d *demo) perform(ctx context.Context, p play) (_ *scene, err error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, p.limit, fmt.Errorf("the scene is not over after %v", p.limit))
+const row = "   %-54s %-16s %-16s %s\n"
+
+// perform plays one scene on a set of its own, and judges it.
+func (d *demo) perform(ctx context.Context, p play) (checks []stage.Check, err error) {
+	ctx, cancel := stage.Limit(ctx, p.limit)
 	defer cancel()
 	d.played++
-	d.out.open(d.played, p.title, p.story)
-	s := &scene{title: p.title}
+	d.out.Open(d.played, p.title, p.story)
 	st, err := d.set()
 	if err != nil {
-		return s, err
+		return nil, err
 	}
 	defer func() {
 		err = errors.Join(err, st.strike())
 		if err != nil && st.process != nil {
-			d.out.print("\n   the endpoint's last words:\n%s", st.process.said.text)
+			d.out.Print("\n   the endpoint's last words:\n%s", st.process.said.text)
 		}
 	}()
 	found, err := p.act(ctx, st)
 	if err != nil {
-		return s, err
+		return nil, err
 	}
-	s.checks = found.checks()
-	d.out.print("\n")
-	d.out.table(s)
-	return s, nil
+	checks = found.checks()
+	d.out.Table(row, checks)
+	return checks, nil
 }
 
-// A stage is where a scene is played: a ledger, secrets, and room in Redis.
-type stage struct {
+// A set is where a scene is played: a ledger, secrets, and room in Redis.
+type set struct {
 	*demo
 	namespace string
 	ledger    *ledger
@@ -126,10 +127,10 @@ type stage struct {
 	close     func()
 }
 
-func (d *demo) set() (st *stage, err error) {
-	st = &stage{
+func (d *demo) set() (st *set, err error) {
+	st = &set{
 		demo:      d,
-		namespace: fmt.Sprintf("webhook-%s-%d", d.token, d.played),
+		namespace: fmt.Sprintf("%s-%d", d.token, d.played),
 		ledger:    newLedger(),
 		secrets:   map[string]string{stripe: "whsec_" + rand.Text(), bank: "bank_" + rand.Text()},
 	}
@@ -138,9 +139,9 @@ func (d *demo) set() (st *stage, err error) {
 }
 
 // strike stops everything, and removes the three keys that would stay for a while.
-func (st *stage) strike() error {
+func (st *set) strike() error {
 	if st.process != nil {
-		st.process.stop()
+		st.process.Stop(2 * grace)
 	}
 	st.close()
 	opts, err := redis.ParseURL(st.redis.URL)
@@ -156,7 +157,7 @@ func (st *stage) strike() error {
 }
 
 // environment is what an endpoint's process must not be told in its arguments.
-func (st *stage) environment() []string {
+func (st *set) environment() []string {
 	return []string{
 		envRedis + "=" + st.redis.URL,
 		envLedger + "=" + st.ledger.url,
@@ -165,7 +166,7 @@ func (st *stage) environment() []string {
 	}
 }
 
-func (st *stage) arguments(workers int) []string {
+func (st *set) arguments(workers int) []string {
 	answer := 80 * time.Millisecond
 	if st.patient {
 		answer = 10 * time.Second
@@ -178,16 +179,16 @@ func (st *stage) arguments(workers int) []string {
 }
 
 // start starts an endpoint with so many workers.
-func (st *stage) start(ctx context.Context, workers int) (err error) {
+func (st *set) start(ctx context.Context, workers int) (err error) {
 	st.process, err = startProcess(ctx, st.environment(), st.arguments(workers))
 	if err != nil {
 		return err
 	}
-	st.out.say("an endpoint with %d workers listens, pid %d", workers, st.process.cmd.Process.Pid)
+	st.out.Say("an endpoint with %d workers listens, pid %d", workers, st.process.PID())
 	return nil
 }
 
-func (st *stage) sender(provider string) *sender {
+func (st *set) sender(provider string) *sender {
 	return newSender(st.process.public+"/webhooks/"+provider, st.secrets[provider])
 }
 

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/idempotent-go/idempotent/examples/internal/stage"
 	"github.com/idempotent-go/idempotent/examples/webhook/endpoint"
 )
 
@@ -42,7 +43,7 @@ type failed struct {
 	states   []string // of all events, then
 }
 
-func fail(ctx context.Context, st *stage) (evidence, error) {
+func fail(ctx context.Context, st *set) (evidence, error) {
 	st.ledger.behave(flaky, &manner{fails: 2})
 	st.ledger.behave(down, &manner{fails: 1 << 30})
 	st.ledger.behave(unknown, &manner{unknown: true})
@@ -60,7 +61,7 @@ func fail(ctx context.Context, st *stage) (evidence, error) {
 	}
 	for _, l := range letters {
 		e.letters[l.ID] = l
-		st.out.say("dead: %s after %d attempts in %v: %s", l.ID, l.Attempts, l.LastFailed.Sub(l.FirstFailed), l.Reason)
+		st.out.Say("dead: %s after %d attempts in %v: %s", l.ID, l.Attempts, l.LastFailed.Sub(l.FirstFailed), l.Reason)
 	}
 	e.before = st.ledger.read()
 	if err := st.send(ctx, bodies[1:]); err != nil {
@@ -71,7 +72,7 @@ func fail(ctx context.Context, st *stage) (evidence, error) {
 }
 
 // send delivers events and returns when all that can be done is done.
-func (st *stage) send(ctx context.Context, bodies [][]byte) error {
+func (st *set) send(ctx context.Context, bodies [][]byte) error {
 	if err := st.sender(stripe).deliverAll(ctx, bodies); err != nil {
 		return err
 	}
@@ -80,7 +81,7 @@ func (st *stage) send(ctx context.Context, bodies [][]byte) error {
 }
 
 // mend removes the causes and replays the dead letters.
-func (st *stage) mend(ctx context.Context, e *failed) error {
+func (st *set) mend(ctx context.Context, e *failed) error {
 	st.ledger.behave(down, nil)
 	st.ledger.behave(unknown, nil)
 	for _, id := range []string{evtDown, evtUnknown} {
@@ -88,7 +89,7 @@ func (st *stage) mend(ctx context.Context, e *failed) error {
 		if err != nil {
 			return err
 		}
-		st.out.say("%s: mended; %d people replay it, %d of them are told that they did", id, people, n)
+		st.out.Say("%s: mended; %d people replay it, %d of them are told that they did", id, people, n)
 		e.accepted = append(e.accepted, n)
 	}
 	if _, err := st.process.drained(ctx); err != nil {
@@ -111,7 +112,7 @@ func (st *stage) mend(ctx context.Context, e *failed) error {
 
 // replayTogether has several people replay the same dead letter. It returns how many were told that
 // they did.
-func (st *stage) replayTogether(ctx context.Context, key string) (accepted int, err error) {
+func (st *set) replayTogether(ctx context.Context, key string) (accepted int, err error) {
 	statuses, errs := make([]int, people), make([]error, people)
 	var all sync.WaitGroup
 	for i := range people {
@@ -129,7 +130,7 @@ func (st *stage) replayTogether(ctx context.Context, key string) (accepted int, 
 	return accepted, nil
 }
 
-func (e *failed) checks() []check {
+func (e *failed) checks() []stage.Check {
 	onceEach := 0
 	for _, order := range []string{flaky, down, unknown} {
 		if e.after.credits[order] == 1 {
@@ -137,27 +138,27 @@ func (e *failed) checks() []check {
 		}
 	}
 	gaveUp := fmt.Sprintf("given up after %d attempts", demoAttempts)
-	return []check{
-		exactly("attempts for the order that fails twice", 3, len(e.before.asked[flaky])),
-		exactly("attempts for the order that always fails", demoAttempts, len(e.before.asked[down])),
-		exactly("attempts for the order that is unknown", 1, len(e.before.asked[unknown])),
+	return []stage.Check{
+		stage.Exactly("attempts for the order that fails twice", 3, len(e.before.asked[flaky])),
+		stage.Exactly("attempts for the order that always fails", demoAttempts, len(e.before.asked[down])),
+		stage.Exactly("attempts for the order that is unknown", 1, len(e.before.asked[unknown])),
 		backedOff(e.before.asked[down]),
-		exactly("credits by then: the one that failed twice", 1, e.before.total()),
-		exactly("dead letters", 2, len(e.letters)),
+		stage.Exactly("credits by then: the one that failed twice", 1, e.before.total()),
+		stage.Exactly("dead letters", 2, len(e.letters)),
 		explained("one says how often it was tried", e.letters[evtDown], gaveUp, demoAttempts),
 		explained("the other, that the order is unknown", e.letters[evtUnknown], "does not know order", 1),
-		exactly("attempts for the dead, delivered once more", 0,
+		stage.Exactly("attempts for the dead, delivered once more", 0,
 			len(e.resent.asked[down])+len(e.resent.asked[unknown])-len(e.before.asked[down])-len(e.before.asked[unknown])),
-		same("people told that they replayed, for each", "[1 1]", fmt.Sprint(e.accepted)),
-		exactly("orders credited once in the end", 3, onceEach),
-		exactly("dead letters in the end", 0, e.left),
-		same("the events, asked whether they were processed", "yes yes yes", strings.Join(e.states, " ")),
+		stage.Exactly("people told that they replayed, for each", "[1 1]", fmt.Sprint(e.accepted)),
+		stage.Exactly("orders credited once in the end", 3, onceEach),
+		stage.Exactly("dead letters in the end", 0, e.left),
+		stage.Exactly("the events, asked whether they were processed", "yes yes yes", strings.Join(e.states, " ")),
 	}
 }
 
 // backedOff wants each pause to be at least the half of its backoff that is not left to chance. How
 // long it is at most depends on the machine.
-func backedOff(asked []time.Time) check {
+func backedOff(asked []time.Time) stage.Check {
 	var want, seen []string
 	ok := len(asked) > 1
 	for i := 1; i < len(asked); i++ {
@@ -167,16 +168,16 @@ func backedOff(asked []time.Time) check {
 		want = append(want, fmt.Sprint(least.Milliseconds()))
 		seen = append(seen, fmt.Sprint(pause.Milliseconds()))
 	}
-	return check{
-		what: "pauses between them, in ms, at least",
-		want: strings.Join(want, " "), seen: strings.Join(seen, " "), ok: ok,
+	return stage.Check{
+		What: "pauses between them, in ms, at least",
+		Want: strings.Join(want, " "), Seen: strings.Join(seen, " "), OK: ok,
 	}
 }
 
 // explained wants a dead letter to say why, how often and when.
-func explained(what string, l endpoint.DeadLetter, reason string, attempts int) check {
-	c := exactly(what, attempts, l.Attempts)
-	c.ok = c.ok && strings.Contains(l.Reason, reason) &&
+func explained(what string, l endpoint.DeadLetter, reason string, attempts int) stage.Check {
+	c := stage.Exactly(what, attempts, l.Attempts)
+	c.OK = c.OK && strings.Contains(l.Reason, reason) &&
 		!l.FirstFailed.IsZero() && !l.LastFailed.Before(l.FirstFailed)
 	return c
 }

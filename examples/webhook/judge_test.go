@@ -2,16 +2,15 @@ package main
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/idempotent-go/idempotent/examples/internal/stage"
 	"github.com/idempotent-go/idempotent/examples/webhook/endpoint"
 )
 
@@ -110,17 +109,8 @@ func TestJudgesAcceptWhatShouldBe(t *testing.T) {
 	for _, e := range []evidence{
 		goodForgeries(), goodRepetition(), again, goodRenamed(), goodFailed(), goodRestarted(), goodAccount(), late,
 	} {
-		assert.Empty(t, failing(e), "%T", e)
+		assert.Empty(t, stage.Failing(e.checks()), "%T", e)
 	}
-}
-
-func failing(e evidence) (what []string) {
-	for _, c := range e.checks() {
-		if !c.ok {
-			what = append(what, c.what)
-		}
-	}
-	return what
 }
 
 // A trial is evidence of which something is wrong, and the checks that must say so: these and no
@@ -135,7 +125,7 @@ func try(t *testing.T, trials []trial) {
 	t.Helper()
 	for _, tt := range trials {
 		t.Run(tt.wrong, func(t *testing.T) {
-			assert.ElementsMatch(t, tt.fails, failing(tt.found))
+			assert.ElementsMatch(t, tt.fails, stage.Failing(tt.found.checks()))
 		})
 	}
 }
@@ -302,31 +292,6 @@ func TestPercentile(t *testing.T) {
 	assert.EqualValues(t, 200, percentile(all, 100))
 	assert.EqualValues(t, 7, percentile([]time.Duration{7}, 99))
 	assert.EqualValues(t, -1, percentile(nil, 99))
-}
-
-func TestConclusion(t *testing.T) {
-	good := &scene{title: "good", checks: []check{exactly("a", 1, 1)}}
-	bad := &scene{title: "bad", checks: []check{exactly("a", 1, 1), exactly("b", 1, 2)}}
-	broken := &scene{title: "not played to its end"}
-	for _, tt := range []struct {
-		name   string
-		scenes []*scene
-		err    error
-		status int
-		says   string
-	}{
-		{"all holds", []*scene{good, good}, nil, 0, "All 2 checks hold."},
-		{"a check fails", []*scene{good, bad}, nil, 1, "FAILED: 1 of 3 checks do not hold."},
-		{"a scene breaks off", []*scene{good, broken}, errors.New("hung"), 1, "FAILED: hung"},
-		{"nothing was checked", nil, nil, 1, "FAILED"},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			var out strings.Builder
-			require.Equal(t, tt.status, newReport(&out).conclude(tt.scenes, tt.err), out.String())
-			assert.Contains(t, out.String(), tt.says)
-			assert.Equal(t, tt.status == 0, !strings.Contains(out.String(), "FAILED"))
-		})
-	}
 }
 
 // The load sends what it says it sends.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/idempotent-go/idempotent/examples/internal/stage"
 	"github.com/idempotent-go/idempotent/examples/webhook/endpoint"
 )
 
@@ -33,7 +34,7 @@ type restarted struct {
 	answers  []endpoint.Answer
 }
 
-func killAndRestart(ctx context.Context, st *stage) (evidence, error) {
+func killAndRestart(ctx context.Context, st *set) (evidence, error) {
 	e := &restarted{}
 	if err := st.start(ctx, 2); err != nil { // one worker for each event that hangs
 		return nil, err
@@ -41,9 +42,9 @@ func killAndRestart(ctx context.Context, st *stage) (evidence, error) {
 	if err := st.untilDeath(ctx, e); err != nil {
 		return nil, err
 	}
-	st.process.kill()
+	st.process.Kill()
 	e.atDeath = st.ledger.read()
-	st.out.say("SIGKILL for the endpoint, pid %d; the ledger has %d credit", st.process.cmd.Process.Pid, e.atDeath.total())
+	st.out.Say("SIGKILL for the endpoint, pid %d; the ledger has %d credit", st.process.PID(), e.atDeath.total())
 	if err := st.start(ctx, 2); err != nil {
 		return nil, err
 	}
@@ -56,14 +57,14 @@ func killAndRestart(ctx context.Context, st *stage) (evidence, error) {
 		if err != nil {
 			return nil, err
 		}
-		st.out.say("%s, %s: processed: %s, attempts: %d", f.id, f.what, a.Processed.State, a.Processed.Attempts)
+		st.out.Say("%s, %s: processed: %s, attempts: %d", f.id, f.what, a.Processed.State, a.Processed.Attempts)
 		e.answers = append(e.answers, a)
 	}
 	return e, nil
 }
 
 // untilDeath brings each event to where it is to be when the process dies.
-func (st *stage) untilDeath(ctx context.Context, e *restarted) error {
+func (st *set) untilDeath(ctx context.Context, e *restarted) error {
 	from := st.sender(stripe)
 	for i, f := range fates {
 		hangs, hanging := i < 2, make(chan struct{})
@@ -78,16 +79,16 @@ func (st *stage) untilDeath(ctx context.Context, e *restarted) error {
 				return fmt.Errorf("nobody asked the ledger about %s: %w", f.order, context.Cause(ctx))
 			}
 		}
-		st.out.say("%s accepted with 2xx: %s", f.id, f.what)
+		st.out.Say("%s accepted with 2xx: %s", f.id, f.what)
 	}
 	e.accepted = from.tally.accepted
 	return nil
 }
 
-func (e *restarted) checks() []check {
-	list := []check{
-		exactly("events accepted before the kill", len(fates), e.accepted),
-		exactly("credits in the ledger then", 1, e.atDeath.total()),
+func (e *restarted) checks() []stage.Check {
+	list := []stage.Check{
+		stage.Exactly("events accepted before the kill", len(fates), e.accepted),
+		stage.Exactly("credits in the ledger then", 1, e.atDeath.total()),
 	}
 	attempts := []int{2, 2, 1}
 	for i, f := range fates {
@@ -96,15 +97,11 @@ func (e *restarted) checks() []check {
 			a = e.answers[i]
 		}
 		list = append(list,
-			exactly("credits of the one "+f.what, 1, e.books.credits[f.order]),
-			check{
-				what: "   it was processed, in attempt",
-				want: fmt.Sprintf("yes, %d", attempts[i]),
-				seen: fmt.Sprintf("%s, %d", a.Processed.State, a.Processed.Attempts),
-				ok:   a.Processed.State == "yes" && a.Processed.Attempts == attempts[i],
-			})
+			stage.Exactly("credits of the one "+f.what, 1, e.books.credits[f.order]),
+			stage.Exactly("   it was processed, in attempt",
+				fmt.Sprintf("yes, %d", attempts[i]), fmt.Sprintf("%s, %d", a.Processed.State, a.Processed.Attempts)))
 	}
 	return append(list,
-		exactly("requests for the credit that was made", 1, len(e.books.asked[fates[1].order])),
-		exactly("events for which attempt 2 asked what had happened", 2, len(e.books.lookups)))
+		stage.Exactly("requests for the credit that was made", 1, len(e.books.asked[fates[1].order])),
+		stage.Exactly("events for which attempt 2 asked what had happened", 2, len(e.books.lookups)))
 }

@@ -4,12 +4,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"net"
 	"net/http"
 	"slices"
 	"sync"
 	"time"
 
+	"github.com/idempotent-go/idempotent/examples/internal/stage"
 	"github.com/idempotent-go/idempotent/examples/webhook/endpoint"
 )
 
@@ -46,17 +46,11 @@ func newLedger() *ledger {
 
 // start returns how to stop it.
 func (l *ledger) start() (stop func(), err error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, err
-	}
-	l.url = "http://" + listener.Addr().String()
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /credits", l.credit)
 	mux.HandleFunc("GET /credits/{reference}", l.find)
-	s := server("", mux)
-	go func() { _ = s.Serve(listener) }()
-	return func() { _ = s.Close() }, nil
+	l.url, stop, err = stage.ServeHTTP(mux, func(error) {}) // the endpoint will tell
+	return stop, err
 }
 
 // behave sets how the requests for an order are dealt with from now on; nil for as usual.

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/idempotent-go/idempotent/examples/internal/stage"
 	"github.com/idempotent-go/idempotent/examples/webhook/endpoint"
 )
 
@@ -46,7 +47,7 @@ type account struct {
 	working  time.Duration
 }
 
-func (l load) run(ctx context.Context, st *stage) (evidence, error) {
+func (l load) run(ctx context.Context, st *set) (evidence, error) {
 	e := &account{load: l, distinct: l.sent * (100 - duplicateShare) / 100}
 	e.doomed = e.distinct * unknownShare / 100
 	for i := range e.distinct {
@@ -114,9 +115,9 @@ func (e *account) ask(ctx context.Context, p *process) error {
 	return nil
 }
 
-func (e *account) print(out *report) {
+func (e *account) print(out *stage.Narrator) {
 	t := e.tally
-	out.print(`   sent            %6d   %d events and %d duplicates, in %.1f s
+	out.Print(`   sent            %6d   %d events and %d duplicates, in %.1f s
    accepted (2xx)  %6d   %d of them recognised as duplicates
    sent again      %6d   because the endpoint had no room or no time
    effects         %6d   in the ledger, %.1f s after the first event was sent
@@ -138,22 +139,22 @@ func percentile(all []time.Duration, p int) time.Duration {
 
 func ms(d time.Duration) string { return fmt.Sprintf("%.1f ms", float64(d.Microseconds())/1000) }
 
-func (e *account) checks() []check {
+func (e *account) checks() []stage.Check {
 	duplicates := e.sent - e.distinct
-	list := []check{
-		exactly("events accepted", e.sent, e.tally.accepted),
-		between("of these, recognised as duplicates", duplicates, duplicates+e.tally.resent, e.tally.duplicates),
-		exactly("credits in the ledger", e.distinct-e.doomed, e.books.total()),
-		exactly("orders credited", e.distinct-e.doomed, len(e.books.credits)),
-		exactly("orders credited twice", 0, e.books.twice()),
-		exactly("dead letters", e.doomed, int(e.backlog.Dead)),
-		exactly("events left in the queue or to be retried", 0, int(e.backlog.Queued+e.backlog.Retrying)),
-		exactly(fmt.Sprintf("right answers about %d of the events", e.asked), e.asked, e.right),
+	list := []stage.Check{
+		stage.Exactly("events accepted", e.sent, e.tally.accepted),
+		stage.Between("of these, recognised as duplicates", duplicates, duplicates+e.tally.resent, e.tally.duplicates),
+		stage.Exactly("credits in the ledger", e.distinct-e.doomed, e.books.total()),
+		stage.Exactly("orders credited", e.distinct-e.doomed, len(e.books.credits)),
+		stage.Exactly("orders credited twice", 0, e.books.twice()),
+		stage.Exactly("dead letters", e.doomed, int(e.backlog.Dead)),
+		stage.Exactly("events left in the queue or to be retried", 0, int(e.backlog.Queued+e.backlog.Retrying)),
+		stage.Exactly(fmt.Sprintf("right answers about %d of the events", e.asked), e.asked, e.right),
 	}
 	p99 := percentile(e.tally.answers, 99)
-	c := check{what: "answered within, but for the slowest 1 %", want: "(not judged)", seen: ms(p99), ok: p99 >= 0}
+	c := stage.Check{What: "answered within, but for the slowest 1 %", Want: "(not judged)", Seen: ms(p99), OK: p99 >= 0}
 	if e.limit > 0 {
-		c.want, c.ok = ms(e.limit), p99 >= 0 && p99 <= e.limit
+		c.Want, c.OK = ms(e.limit), p99 >= 0 && p99 <= e.limit
 	}
 	return append(list, c)
 }

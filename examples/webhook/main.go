@@ -11,11 +11,10 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/signal"
-	"syscall"
 	"time"
 
 	"github.com/idempotent-go/idempotent/examples/internal/redisproc"
+	"github.com/idempotent-go/idempotent/examples/internal/stage"
 )
 
 // roleServe is the first argument of a process that is an endpoint and nothing else.
@@ -23,8 +22,7 @@ const roleServe = "serve"
 
 func main() {
 	redisproc.Main()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the program at once
+	ctx, _ := stage.Interruptible()
 	if len(os.Args) > 1 && os.Args[1] == roleServe {
 		os.Exit(serveProcess(ctx, os.Args[2:]))
 	}
@@ -32,7 +30,7 @@ func main() {
 }
 
 func demoProcess(ctx context.Context, args []string) int {
-	d := &demo{out: newReport(os.Stdout)}
+	d := &demo{out: stage.NewNarrator(os.Stdout)}
 	flags := flag.NewFlagSet("webhook", flag.ContinueOnError)
 	flags.IntVar(&d.load.sent, "events", 10_000, "how many events the load sends, up to 100,000; 30 % are duplicates")
 	flags.DurationVar(&d.load.limit, "p99", 100*time.Millisecond, "the load's slowest answer but one in a hundred; 0: whatever it is")
@@ -47,9 +45,9 @@ func demoProcess(ctx context.Context, args []string) int {
 	if d.load.limit == 0 { // a busy machine is no failure then
 		d.patient = true
 	}
-	scenes, err := d.run(ctx, *loadOnly)
+	result, err := d.run(ctx, *loadOnly)
 	if err != nil && ctx.Err() != nil {
 		err = fmt.Errorf("stopped: %w", err)
 	}
-	return d.out.conclude(scenes, err)
+	return d.out.Conclude(result, err)
 }

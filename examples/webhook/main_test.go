@@ -2,14 +2,9 @@ package main
 
 import (
 	"bytes"
-	"context"
-	"errors"
-	"net"
 	"os"
-	"os/exec"
 	"regexp"
 	"strconv"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -18,60 +13,23 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/idempotent-go/idempotent/examples/internal/redisproc"
+	"github.com/idempotent-go/idempotent/examples/internal/stage/stagetest"
 )
 
-// asProgram in the environment makes the test's binary the program itself. So the tests run what
-// main does, in processes of its own, and nothing has to be built for them.
-const asProgram = "WEBHOOK_AS_PROGRAM"
+func TestMain(m *testing.M) { stagetest.Main(m, main) }
 
-func TestMain(m *testing.M) {
-	redisproc.Main()
-	if os.Getenv(asProgram) != "" {
-		main()
-	}
-	os.Exit(m.Run())
-}
-
-const (
-	demoLimit = 80 * time.Second
-	leftLimit = 20 * time.Second
-)
-
-// demoCommand is the demo with a small load, and with what is given in its environment.
-func demoCommand(ctx context.Context, t *testing.T, environment ...string) *exec.Cmd {
-	t.Helper()
-	self, err := os.Executable()
-	require.NoError(t, err)
-	cmd := exec.CommandContext(ctx, self, "-events", "200", "-p99", "0")
-	cmd.Env = append(os.Environ(), asProgram+"=1", envRedis+"=")
-	cmd.Env = append(cmd.Env, environment...)
-	return cmd
-}
-
-func runProgram(t *testing.T, environment ...string) (out string, err error) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), demoLimit)
-	defer cancel()
-	raw, err := demoCommand(ctx, t, environment...).CombinedOutput()
-	t.Logf("%s", raw)
-	return string(raw), err
-}
-
-func requireRedisServer(t *testing.T) {
-	t.Helper()
-	if _, err := exec.LookPath("redis-server"); err != nil {
-		t.Skip("no redis-server on PATH")
-	}
+// demoWith is the demo with a small load and that environment.
+func demoWith(env ...string) stagetest.Demo {
+	return stagetest.Demo{Limit: 80 * time.Second, Args: []string{"-events", "200", "-p99", "0"}, Env: env}
 }
 
 func TestDemoWithRedisServerOnPath(t *testing.T) {
-	requireRedisServer(t)
+	stagetest.RequireRedisServer(t)
 	t.Parallel()
-	out, err := runProgram(t)
+	out, err := demoWith().Run(t)
 	require.NoError(t, err)
 	assert.Regexp(t, `Redis +redis-server [0-9.]+ at 127\.0\.0\.1:\d+, started for this demo`, out)
-	assertAllHolds(t, out)
+	stagetest.AssertAllHolds(t, out, keyLines, 104)
 	assertNothingLeft(t, out)
 }
 
@@ -85,9 +43,9 @@ func TestDemoWithSimulatedRedis(t *testing.T) {
 	defer server.Close()
 	require.NoError(t, server.Set("webhook:{webhook}:queue", "somebody else's"))
 
-	out, err := runProgram(t, envRedis+"=redis://"+server.Addr())
+	out, err := demoWith(envRedis + "=redis://" + server.Addr()).Run(t)
 	require.NoError(t, err)
-	assertAllHolds(t, out)
+	stagetest.AssertAllHolds(t, out, keyLines, 104)
 	server.CheckGet(t, "webhook:{webhook}:queue", "somebody else's")
 	for _, key := range server.Keys() {
 		if key != "webhook:{webhook}:queue" {
@@ -99,60 +57,32 @@ func TestDemoWithSimulatedRedis(t *testing.T) {
 
 func TestDemoFailsWithoutRedis(t *testing.T) {
 	t.Parallel()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	addr := l.Addr().String()
-	require.NoError(t, l.Close())
-	out, err := runProgram(t, envRedis+"=redis://:secret@"+addr)
-	assertFailed(t, err)
+	addr := stagetest.SilentAddress(t)
+	out, err := demoWith(envRedis + "=redis://:secret@" + addr).Run(t)
+	stagetest.AssertFailed(t, err)
 	assert.Contains(t, out, "FAILED: ")
 	assert.NotContains(t, out, "secret")
 }
 
 // Interrupted or killed, the demo leaves no process behind.
 func TestDemoLeavesNothingBehind(t *testing.T) {
-	requireRedisServer(t)
+	stagetest.RequireRedisServer(t)
 	for _, sig := range []os.Signal{os.Interrupt, os.Kill} {
 		t.Run(sig.String(), func(t *testing.T) {
 			t.Parallel()
-			ctx, cancel := context.WithTimeout(t.Context(), demoLimit)
-			defer cancel()
-			cmd := demoCommand(ctx, t)
-			out := &transcript{awake: []byte(endpointListens), seen: make(chan struct{})}
-			cmd.Stdout, cmd.Stderr = out, out
-			require.NoError(t, cmd.Start())
-			select {
-			case <-out.seen:
-			case <-ctx.Done():
-			}
-			require.NoError(t, cmd.Process.Signal(sig))
-			assertFailed(t, cmd.Wait())
-			t.Logf("%s", out.text.String())
+			d := demoWith().Start(t, endpointListens)
+			d.Signal(t, sig)
+			out, err := d.Wait(t)
+			stagetest.AssertFailed(t, err)
 			if sig == os.Interrupt {
-				assert.Contains(t, out.text.String(), "FAILED: stopped: ")
+				assert.Contains(t, out, "FAILED: stopped: ")
 			}
-			assertNothingLeft(t, out.text.String())
+			assertNothingLeft(t, out)
 		})
 	}
 }
 
 const endpointListens = "workers listens, pid"
-
-// A transcript is what the demo prints.
-type transcript struct {
-	text  bytes.Buffer // to be read once the demo has ended
-	awake []byte
-	seen  chan struct{} // closed at that text
-}
-
-func (s *transcript) Write(b []byte) (int, error) {
-	s.text.Write(b)
-	if s.awake != nil && bytes.Contains(s.text.Bytes(), s.awake) {
-		s.awake = nil
-		close(s.seen)
-	}
-	return len(b), nil
-}
 
 // keyLines is what a visitor must be able to read.
 var keyLines = []string{
@@ -177,48 +107,19 @@ var keyLines = []string{
 	`All 61 checks hold\.`,
 }
 
-func assertAllHolds(t *testing.T, out string) {
-	t.Helper()
-	for _, line := range keyLines {
-		assert.Regexp(t, line, out)
-	}
-	assert.NotContains(t, out, "FAILED")
-	for line := range strings.Lines(out) {
-		assert.LessOrEqual(t, len(line), 105, line)
-	}
-}
-
-func assertFailed(t *testing.T, err error) {
-	t.Helper()
-	exit, ok := errors.AsType[*exec.ExitError](err)
-	require.True(t, ok, "%v", err)
-	require.NotZero(t, exit.ExitCode())
-}
-
-var (
-	redisAddr   = regexp.MustCompile(`redis-server .*at (\S+), started for this demo`)
-	endpointPID = regexp.MustCompile(endpointListens + ` (\d+)`)
-)
+var endpointPID = regexp.MustCompile(endpointListens + ` (\d+)`)
 
 // assertNothingLeft makes sure that the processes of a run are gone. After a kill that takes a
 // moment.
 func assertNothingLeft(t *testing.T, out string) {
 	t.Helper()
-	addr := redisAddr.FindStringSubmatch(out)
-	require.NotNil(t, addr, "the demo names its redis-server")
-	assert.Eventually(t, func() bool {
-		conn, err := net.Dial("tcp", addr[1])
-		if err == nil {
-			conn.Close()
-		}
-		return err != nil
-	}, leftLimit, 10*time.Millisecond, "the redis-server is still there")
+	stagetest.AssertNoRedisLeft(t, out)
 	pids := endpointPID.FindAllStringSubmatch(out, -1)
 	require.NotEmpty(t, pids, "the demo names its endpoints")
 	for _, match := range pids {
 		pid, err := strconv.Atoi(match[1])
 		require.NoError(t, err)
-		assert.Eventually(t, func() bool { return gone(pid) }, leftLimit, 10*time.Millisecond, "endpoint %d is still there", pid)
+		assert.Eventually(t, func() bool { return gone(pid) }, stagetest.LeftLimit, 10*time.Millisecond, "endpoint %d is still there", pid)
 	}
 }
 

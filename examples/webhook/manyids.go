@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/idempotent-go/idempotent/examples/internal/stage"
 	"github.com/idempotent-go/idempotent/examples/webhook/endpoint"
 )
 
@@ -25,7 +26,7 @@ const (
 	timesOfOne = 4 // deliveries of one id
 )
 
-func rename(ctx context.Context, st *stage) (evidence, error) {
+func rename(ctx context.Context, st *set) (evidence, error) {
 	var ids []string
 	var half [][]byte
 	for v := range versions {
@@ -50,11 +51,11 @@ func rename(ctx context.Context, st *stage) (evidence, error) {
 // Renamed is a repetition in which both changes are of one object.
 type renamed struct{ repetition }
 
-func (e *renamed) checks() []check {
+func (e *renamed) checks() []stage.Check {
 	list := e.repetition.checks()
 	for i := range list {
-		if list[i].what == "orders credited twice" {
-			list[i] = exactly("credits of the transfer: one for each version", versions, e.books.credits[transfer])
+		if list[i].What == "orders credited twice" {
+			list[i] = stage.Exactly("credits of the transfer: one for each version", versions, e.books.credits[transfer])
 		}
 	}
 	return list

@@ -1,27 +1,21 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"os"
-	"os/exec"
-	"time"
 
+	"github.com/idempotent-go/idempotent/examples/internal/stage"
 	"github.com/idempotent-go/idempotent/examples/webhook/endpoint"
 )
 
 // A process is an endpoint's process, as the parent sees it.
 type process struct {
-	cmd       *exec.Cmd
-	leash     io.Closer // ends it, as the parent's death does
-	said      tail      // on standard error; to be read once it is gone
-	gone      chan struct{}
+	*stage.Child
+	said      tail // on standard error; to be read once it is gone
 	public    string
 	operators string
 	client    *http.Client
@@ -37,70 +31,34 @@ func (t *tail) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// errGone: the process has ended before it was told to.
-var errGone = errors.New("the endpoint's process has ended")
-
 // startProcess starts an endpoint, and returns once it listens.
 func startProcess(ctx context.Context, env, args []string) (*process, error) {
-	self, err := os.Executable()
+	cmd, err := stage.Self(append([]string{roleServe, "-leashed", "-public", "127.0.0.1:0", "-operators", "127.0.0.1:0"}, args...)...)
 	if err != nil {
 		return nil, err
 	}
-	p := &process{gone: make(chan struct{}), client: &http.Client{Timeout: sceneLimit}}
-	p.cmd = exec.Command(self, append([]string{roleServe, "-leashed", "-public", "127.0.0.1:0", "-operators", "127.0.0.1:0"}, args...)...)
-	p.cmd.Env = append(os.Environ(), env...)
-	p.cmd.Stderr = &p.said
-	if p.leash, err = p.cmd.StdinPipe(); err != nil {
+	p := &process{client: &http.Client{Timeout: sceneLimit}}
+	cmd.Env = append(os.Environ(), env...)
+	cmd.Stderr = &p.said
+	var said <-chan string
+	if p.Child, said, err = stage.StartSpeaker(cmd); err != nil {
 		return nil, err
 	}
-	stdout, err := p.cmd.StdoutPipe()
-	if err != nil {
-		return nil, err
-	}
-	if err := p.cmd.Start(); err != nil {
-		return nil, err
-	}
-	first := make(chan string, 1)
-	go p.listen(stdout, first)
 	select {
-	case line := <-first:
+	case line, ok := <-said:
+		if !ok {
+			<-p.Gone
+			return nil, fmt.Errorf("the endpoint: %w: %s", stage.ErrGone, p.said.text)
+		}
 		_, err = fmt.Sscanf(line, "listening for providers at %s and for operators at %s", &p.public, &p.operators)
-	case <-p.gone:
-		err = fmt.Errorf("%w: %s", errGone, p.said.text)
 	case <-ctx.Done():
 		err = context.Cause(ctx)
 	}
 	if err != nil {
-		p.stop()
+		p.Stop(2 * grace)
 		return nil, err
 	}
 	return p, nil
-}
-
-func (p *process) listen(stdout io.Reader, first chan<- string) {
-	defer close(p.gone)
-	lines := bufio.NewReader(stdout)
-	if line, err := lines.ReadString('\n'); err == nil {
-		first <- line
-	}
-	_, _ = io.Copy(io.Discard, lines)
-	_ = p.cmd.Wait()
-}
-
-// kill is SIGKILL: the process gets no chance to say or to tidy up anything.
-func (p *process) kill() {
-	_ = p.cmd.Process.Kill()
-	<-p.gone
-}
-
-// stop lets it finish what it does, for a moment.
-func (p *process) stop() {
-	_ = p.leash.Close()
-	select {
-	case <-p.gone:
-	case <-time.After(2 * grace):
-		p.kill()
-	}
 }
 
 // get asks the operators' side. found is false for 404.

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/idempotent-go/idempotent/examples/internal/stage"
 	"github.com/idempotent-go/idempotent/examples/webhook/endpoint"
 )
 
@@ -43,13 +44,13 @@ type forgeries struct {
 	noSecret string // why an endpoint without a secret does not start; empty if it does
 }
 
-func forge(ctx context.Context, st *stage) (evidence, error) {
+func forge(ctx context.Context, st *set) (evidence, error) {
 	e := &forgeries{}
 	var err error
 	if e.noSecret, err = st.startBare(ctx); err != nil {
 		return nil, err
 	}
-	st.out.say("no secret: %s", e.noSecret)
+	st.out.Say("no secret: %s", e.noSecret)
 	if err := st.start(ctx, 1); err != nil {
 		return nil, err
 	}
@@ -60,7 +61,7 @@ func forge(ctx context.Context, st *stage) (evidence, error) {
 		if f.got, _, err = from.post(ctx, f.body, f.signature); err != nil {
 			return nil, err
 		}
-		st.out.say("%s: %d", f.what, f.got)
+		st.out.Say("%s: %d", f.what, f.got)
 		a, err := st.process.ask(ctx, stripe, f.id)
 		if err != nil {
 			return nil, err
@@ -76,20 +77,20 @@ func forge(ctx context.Context, st *stage) (evidence, error) {
 }
 
 // startBare starts an endpoint that was given no secret, and returns why that does not work.
-func (st *stage) startBare(ctx context.Context) (why string, err error) {
+func (st *set) startBare(ctx context.Context) (why string, err error) {
 	env := append(st.environment(), envStripeSecret+"=")
 	p, err := startProcess(ctx, env, st.arguments(1))
 	if err == nil {
-		p.stop()
+		p.Stop(2 * grace)
 		return "", nil
 	}
-	if _, why, ok := strings.Cut(err.Error(), "does not start: "); ok && errors.Is(err, errGone) {
+	if _, why, ok := strings.Cut(err.Error(), "does not start: "); ok && errors.Is(err, stage.ErrGone) {
 		return why, nil
 	}
 	return "", err
 }
 
-func (st *stage) forgeries() []forgery {
+func (st *set) forgeries() []forgery {
 	body := func(id string) []byte { return paid(id, "order-"+id) }
 	now, secret := time.Now(), st.secrets[stripe]
 	old := now.Add(-6 * time.Minute)
@@ -115,13 +116,13 @@ func redated(header string, at time.Time) string {
 	return fmt.Sprintf("t=%d,%s", at.Unix(), rest)
 }
 
-func (st *stage) genuine(ctx context.Context, e *forgeries) error {
+func (st *set) genuine(ctx context.Context, e *forgeries) error {
 	body := paid("genuine", "order-genuine")
 	var err error
 	if e.genuine, _, err = st.sender(stripe).post(ctx, body, sign(body, st.secrets[stripe], time.Now())); err != nil {
 		return err
 	}
-	st.out.say("a genuine one: %d", e.genuine)
+	st.out.Say("a genuine one: %d", e.genuine)
 	if _, err = st.process.drained(ctx); err != nil {
 		return err
 	}
@@ -130,21 +131,21 @@ func (st *stage) genuine(ctx context.Context, e *forgeries) error {
 	return nil
 }
 
-func (e *forgeries) checks() []check {
-	list := []check{{
-		what: "an endpoint without a secret",
-		want: "does not start", seen: starts(e.noSecret),
-		ok: strings.Contains(e.noSecret, "no signing secret"),
+func (e *forgeries) checks() []stage.Check {
+	list := []stage.Check{{
+		What: "an endpoint without a secret",
+		Want: "does not start", Seen: starts(e.noSecret),
+		OK: strings.Contains(e.noSecret, "no signing secret"),
 	}}
 	for _, f := range e.tried {
-		list = append(list, exactly(f.what, f.want, f.got))
+		list = append(list, stage.Exactly(f.what, f.want, f.got))
 	}
 	return append(list,
-		exactly("events the endpoint knows of after that", 0, e.known),
-		exactly("entries in its queue", 0, e.queued),
-		exactly("requests to the ledger", 0, e.asked),
-		exactly("a genuine event", http.StatusOK, e.genuine),
-		exactly("credits by it", 1, e.credits))
+		stage.Exactly("events the endpoint knows of after that", 0, e.known),
+		stage.Exactly("entries in its queue", 0, e.queued),
+		stage.Exactly("requests to the ledger", 0, e.asked),
+		stage.Exactly("a genuine event", http.StatusOK, e.genuine),
+		stage.Exactly("credits by it", 1, e.credits))
 }
 
 func starts(why string) string {

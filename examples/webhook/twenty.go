@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 
+	"github.com/idempotent-go/idempotent/examples/internal/stage"
 	"github.com/idempotent-go/idempotent/examples/webhook/endpoint"
 )
 
@@ -34,7 +35,7 @@ type repetition struct {
 	different int               // effects that the answers name
 }
 
-func repeat(ctx context.Context, st *stage) (evidence, error) {
+func repeat(ctx context.Context, st *set) (evidence, error) {
 	var ids []string
 	var half [][]byte
 	for i := range several {
@@ -49,7 +50,7 @@ func repeat(ctx context.Context, st *stage) (evidence, error) {
 }
 
 // repeat delivers everything twice, shuffled, and collects the evidence.
-func (st *stage) repeat(ctx context.Context, e *repetition, provider string, ids []string, half [][]byte) error {
+func (st *set) repeat(ctx context.Context, e *repetition, provider string, ids []string, half [][]byte) error {
 	if err := st.start(ctx, 8); err != nil {
 		return err
 	}
@@ -63,7 +64,7 @@ func (st *stage) repeat(ctx context.Context, e *repetition, provider string, ids
 			return err
 		}
 		e.books = st.ledger.read()
-		st.out.say("%d deliveries %s: the ledger has %d credits", len(half), when, e.books.total())
+		st.out.Say("%d deliveries %s: the ledger has %d credits", len(half), when, e.books.total())
 	}
 	e.tally = from.tally
 	for _, id := range ids {
@@ -75,8 +76,8 @@ func (st *stage) repeat(ctx context.Context, e *repetition, provider string, ids
 	}
 	e.different = effectsNamed(e.answers)
 	a := e.answers[0]
-	st.out.say("%s: received? %d times; processed? %s; what changed?", ids[0], a.Received.Deliveries, a.Processed.State)
-	st.out.say("%s", a.Changed)
+	st.out.Say("%s: received? %d times; processed? %s; what changed?", ids[0], a.Received.Deliveries, a.Processed.State)
+	st.out.Say("%s", a.Changed)
 	return nil
 }
 
@@ -91,7 +92,7 @@ func effectsNamed(answers []endpoint.Answer) int {
 	return len(named)
 }
 
-func (e *repetition) checks() []check {
+func (e *repetition) checks() []stage.Check {
 	processed, received := 0, 0
 	for _, a := range e.answers {
 		if a.Processed.State == "yes" && len(a.Changed) > 0 {
@@ -101,13 +102,13 @@ func (e *repetition) checks() []check {
 			received++
 		}
 	}
-	return []check{
-		exactly("deliveries answered with 2xx", e.expected, e.tally.accepted),
-		between("of these, recognised as duplicates", e.expected-e.effects, e.expected-e.effects+e.tally.resent, e.tally.duplicates),
-		exactly("credits in the ledger", e.effects, e.books.total()),
-		exactly("orders credited twice", 0, e.books.twice()),
-		exactly("ids that tell: processed, and what changed", len(e.answers), processed),
-		exactly("ids that tell how often it was delivered", len(e.answers), received),
-		exactly("different changes among them", e.effects, e.different),
+	return []stage.Check{
+		stage.Exactly("deliveries answered with 2xx", e.expected, e.tally.accepted),
+		stage.Between("of these, recognised as duplicates", e.expected-e.effects, e.expected-e.effects+e.tally.resent, e.tally.duplicates),
+		stage.Exactly("credits in the ledger", e.effects, e.books.total()),
+		stage.Exactly("orders credited twice", 0, e.books.twice()),
+		stage.Exactly("ids that tell: processed, and what changed", len(e.answers), processed),
+		stage.Exactly("ids that tell how often it was delivered", len(e.answers), received),
+		stage.Exactly("different changes among them", e.effects, e.different),
 	}
 }

@@ -58,8 +58,8 @@ type visit struct {
 	refused RefusedError
 }
 
-// A stage is where a scene is played.
-type stage struct {
+// A set is where a scene is played.
+type set struct {
 	*demo
 	key     string
 	account *account
@@ -69,7 +69,7 @@ type stage struct {
 	evidence
 }
 
-func (st *stage) close() *evidence {
+func (st *set) close() *evidence {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	st.books = st.bank.read(st.account)
@@ -78,7 +78,7 @@ func (st *stage) close() *evidence {
 }
 
 // add changes the evidence, and wakes those who wait for that.
-func (st *stage) add(change func(e *evidence)) {
+func (st *set) add(change func(e *evidence)) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	change(&st.evidence)
@@ -87,7 +87,7 @@ func (st *stage) add(change func(e *evidence)) {
 }
 
 // await returns when the evidence holds.
-func (st *stage) await(ctx context.Context, what string, holds func(e *evidence) bool) error {
+func (st *set) await(ctx context.Context, what string, holds func(e *evidence) bool) error {
 	for {
 		st.mu.Lock()
 		over, changed := holds(&st.evidence), st.changed
@@ -104,7 +104,7 @@ func (st *stage) await(ctx context.Context, what string, holds func(e *evidence)
 }
 
 // record keeps what the judge needs of an event, and returns what the audience should know.
-func (st *stage) record(worker int, ev event) (text string) {
+func (st *set) record(worker int, ev event) (text string) {
 	st.add(func(e *evidence) {
 		switch ev.Kind {
 		case idempotent.EventClaimed:
@@ -137,12 +137,12 @@ func (st *stage) record(worker int, ev event) (text string) {
 	return text
 }
 
-func (st *stage) deliver(d delivery) {
+func (st *set) deliver(d delivery) {
 	st.add(func(e *evidence) { e.deliveries = append(e.deliveries, d) })
 }
 
 // enqueue puts the scene's refund into the queue, as another task each time.
-func (st *stage) enqueue(ctx context.Context, taskType string, opts ...asynq.Option) (id string, err error) {
+func (st *set) enqueue(ctx context.Context, taskType string, opts ...asynq.Option) (id string, err error) {
 	t, err := newTask(taskType, st.refund, append(opts, asynq.Queue(st.namespace))...)
 	if err != nil {
 		return "", err
@@ -151,12 +151,12 @@ func (st *stage) enqueue(ctx context.Context, taskType string, opts ...asynq.Opt
 	if err != nil {
 		return "", fmt.Errorf("enqueuing: %w", err)
 	}
-	st.out.say("parent: enqueues the refund, as task %s", short(info.ID))
+	st.out.Say("parent: enqueues the refund, as task %s", short(info.ID))
 	return info.ID, nil
 }
 
 // asked waits until the bank was asked to pay, and returns by which worker.
-func (st *stage) asked(ctx context.Context) (worker int, err error) {
+func (st *set) asked(ctx context.Context) (worker int, err error) {
 	select {
 	case worker := <-st.account.asked:
 		return worker, nil
@@ -167,7 +167,7 @@ func (st *stage) asked(ctx context.Context) (worker int, err error) {
 
 // settled waits until asynq is done with the task, and keeps what it says of it. asynq tells nobody
 // that it is done, so one has to look.
-func (st *stage) settled(ctx context.Context, id string) error {
+func (st *set) settled(ctx context.Context, id string) error {
 	look := time.NewTicker(20 * time.Millisecond)
 	defer look.Stop()
 	var state asynq.TaskState
@@ -189,14 +189,14 @@ func (st *stage) settled(ctx context.Context, id string) error {
 }
 
 // note keeps what asynq says of a task, once the worker's word is there as well.
-func (st *stage) note(ctx context.Context, id string, info *asynq.TaskInfo) error {
+func (st *set) note(ctx context.Context, id string, info *asynq.TaskInfo) error {
 	t := task{state: info.State, retried: info.Retried, lastErr: info.LastErr}
 	if len(info.Result) > 0 {
 		if err := json.Unmarshal(info.Result, &t.result); err != nil {
 			return fmt.Errorf("the result of task %s: %w", short(id), err)
 		}
 	}
-	st.out.say("asynq: task %s is %s", short(id), t)
+	st.out.Say("asynq: task %s is %s", short(id), t)
 	st.add(func(e *evidence) { e.tasks = append(e.tasks, t) })
 	if info.Type == bareType {
 		return nil
@@ -209,7 +209,7 @@ func (st *stage) note(ctx context.Context, id string, info *asynq.TaskInfo) erro
 // expireLease has asynq believe that the worker of a task died a while ago. asynq leaves a dead
 // worker's task alone for 60 s, and looks for such tasks once a minute and when a server starts;
 // there is no setting for that. Only the time is faked: it is asynq that delivers the task again.
-func (st *stage) expireLease(ctx context.Context, id string) error {
+func (st *set) expireLease(ctx context.Context, id string) error {
 	longAgo := redis.Z{Score: float64(time.Now().Add(-time.Hour).Unix()), Member: id}
 	changed, err := st.rdb.ZAddArgs(ctx, queueKey(st.namespace, "lease"), redis.ZAddArgs{
 		XX: true, Ch: true, Members: []redis.Z{longAgo},
@@ -220,13 +220,13 @@ func (st *stage) expireLease(ctx context.Context, id string) error {
 	if err != nil {
 		return fmt.Errorf("expiring the lease of task %s: %w", short(id), err)
 	}
-	st.out.say("parent: pretends that asynq's lease of task %s ran out an hour ago", short(id))
+	st.out.Say("parent: pretends that asynq's lease of task %s ran out an hour ago", short(id))
 	return nil
 }
 
 // visit asks the front what came of the refund.
-func (st *stage) visit(ctx context.Context, wait time.Duration) error {
-	url := fmt.Sprintf("%s/refunds/%s?wait=%s", st.fleet.front.url, st.refund.ID, wait)
+func (st *set) visit(ctx context.Context, wait time.Duration) error {
+	url := fmt.Sprintf("%s/refunds/%s?wait=%s", st.fleet.frontURL, st.refund.ID, wait)
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return err
@@ -246,7 +246,7 @@ func (st *stage) visit(ctx context.Context, wait time.Duration) error {
 	if err != nil {
 		return fmt.Errorf("reading the front's answer: %w", err)
 	}
-	st.out.say("front: tells a visitor: %s %s", resp.Status, v.receipt.Number+v.refused.Request)
+	st.out.Say("front: tells a visitor: %s %s", resp.Status, v.receipt.Number+v.refused.Request)
 	st.add(func(e *evidence) { e.answers = append(e.answers, v) })
 	return nil
 }
