@@ -46,7 +46,8 @@ func (c *config) keyOf(header http.Header) (key string, present bool, err error)
 // parseKey reads one field value: a structured-field String or, unless strict, a bare value.
 func parseKey(value string, strict bool) (string, error) {
 	value = strings.Trim(value, " \t")
-	key, err := value, error(nil)
+	key := value
+	var err error
 	switch {
 	case strings.HasPrefix(value, `"`):
 		key, err = parseString(value)

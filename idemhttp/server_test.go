@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"fmt"
 	"io"
 	"log"
 	"maps"
@@ -76,13 +75,6 @@ func middleware(t testing.TB, rdb redis.UniversalClient, opts ...idemhttp.Option
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = mw.Close() })
 	return mw
-}
-
-// created answers 201 with the number of the run.
-func (w *world) created(rw http.ResponseWriter, _ *http.Request) {
-	rw.Header().Set("Content-Type", "application/json")
-	rw.WriteHeader(http.StatusCreated)
-	fmt.Fprintf(rw, `{"run":%d}`, w.runs.Load())
 }
 
 func created(rw http.ResponseWriter, r *http.Request) {

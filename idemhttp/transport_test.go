@@ -163,7 +163,7 @@ func TestTransportKeepsKeyAndBody(t *testing.T) {
 }
 
 func TestTransportDoesNotRetry(t *testing.T) {
-	final := &http.Response{StatusCode: 409, Header: http.Header{idemhttp.ReplayedHeader: {"true"}}}
+	final := &http.Response{StatusCode: http.StatusConflict, Header: http.Header{idemhttp.ReplayedHeader: {"true"}}}
 	untrusted := &tls.CertificateVerificationError{Err: errors.New("unknown authority")}
 	for _, answer := range []any{200, 201, 204, 302, 400, 401, 404, 413, 422, 500, 501, final, untrusted} {
 		scripted(t, []any{answer}, nil, func(t *testing.T, rt *idemhttp.Transport, s *script) {
@@ -222,7 +222,7 @@ func TestTransportBackoff(t *testing.T) {
 
 func TestTransportRetryAfter(t *testing.T) {
 	after := func(text string) *http.Response {
-		return &http.Response{StatusCode: 409, Header: http.Header{"Retry-After": {text}}}
+		return &http.Response{StatusCode: http.StatusConflict, Header: http.Header{"Retry-After": {text}}}
 	}
 	for text, least := range map[string]time.Duration{"20": 20 * time.Second, "0": 0, "": 0, "soon": 0, "-5": 0, "99999999999999999999": 0} {
 		scripted(t, []any{after(text), 200}, nil, func(t *testing.T, rt *idemhttp.Transport, s *script) {
