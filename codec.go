@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 
 	"github.com/vmihailenco/msgpack/v5"
 )
@@ -55,14 +56,21 @@ func codecOf(c any) codecID {
 
 // Msgpack is the default codec: MessagePack as github.com/vmihailenco/msgpack/v5 writes it, with
 // its struct tags. Inside an interface value, numbers come back as int64, uint64 or float64, and
-// bytes as a string.
-func Msgpack[T any]() Codec[T] { return msgpackCodec[T]{} }
+// bytes as a string. A value that refers to itself is an error.
+func Msgpack[T any]() Codec[T] {
+	return msgpackCodec[T]{mayCycle: mayCycle(reflect.TypeFor[T](), make(map[reflect.Type]bool))}
+}
 
-type msgpackCodec[T any] struct{}
+type msgpackCodec[T any] struct{ mayCycle bool }
 
 func (msgpackCodec[T]) codecID() codecID { return codecMsgpack }
 
-func (msgpackCodec[T]) Encode(v T) ([]byte, error) { return msgpack.Marshal(&v) }
+func (c msgpackCodec[T]) Encode(v T) ([]byte, error) {
+	if c.mayCycle && cycles(reflect.ValueOf(&v), make(map[place]bool)) {
+		return nil, errCycle
+	}
+	return msgpack.Marshal(&v)
+}
 
 func (msgpackCodec[T]) Decode(data []byte) (T, error) {
 	var v T
