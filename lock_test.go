@@ -124,3 +124,25 @@ func TestOnlyTheOwnerWrites(t *testing.T) {
 	assert.Equal(t, before.raw, after.raw)
 	assert.LessOrEqual(t, after.ttl, before.ttl)
 }
+
+// A claim of unknown fate is released in the background. If that comes late, it must not end what
+// the same call has claimed since.
+func TestLateReleaseDoesNotEndALaterClaim(t *testing.T) {
+	client := memoryClient(t)
+	e, err := New[string](client)
+	require.NoError(t, err)
+	defer e.Close()
+	op := &operation{key: "order-1", name: redisName("default", "order-1"), cfg: &e.core.defaults, token: newToken()}
+	doubtful := op.token
+	e.core.disown(t.Context(), op, 1)
+	e.core.active.Wait()
+	require.NotEqual(t, doubtful, op.token)
+
+	found, err := e.core.claim(t.Context(), op)
+	require.NoError(t, err)
+	require.NotNil(t, found.lease)
+	require.NoError(t, e.core.giveUp(t.Context(), &operation{name: op.name, cfg: op.cfg, token: doubtful}, 1, nil))
+	status, err := e.Peek(t.Context(), "order-1")
+	require.NoError(t, err)
+	assert.Equal(t, StateRunning, status.State)
+}
