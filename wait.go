@@ -170,8 +170,8 @@ func (w *wait) judge(f finding, err error) (over bool, _ error) {
 	return false, nil
 }
 
-// ask takes the next step, and returns before Redis answers when ctx or the caller's patience ends. What the
-// step may have made ours is then given back.
+// ask takes the next step, and returns before Redis answers when ctx or the caller's patience ends.
+// What the step may have made ours is then given back.
 func (w *wait) ask(ctx context.Context, next step, giveUp <-chan time.Time) (finding, error) {
 	type answer struct {
 		finding
