@@ -43,7 +43,7 @@ func New[T any](client redis.UniversalClient, opts ...Option) (*Executor[T], err
 		return nil, err
 	}
 	return &Executor[T]{
-		core:  newCore(&cfg, newStore(client, cfg.messageLimit), codecOf(codec.Codec)),
+		core:  newCore(&cfg, newStore(client, &cfg), codecOf(codec.Codec)),
 		codec: codec.Codec,
 		hooks: hooks,
 	}, nil

@@ -2,6 +2,7 @@ package idempotent
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -78,6 +79,12 @@ func (f *finding) final() bool { return f.lease != nil || f.rec.kind == kindDone
 // claim makes the operation ours if nobody has it, and says who has it otherwise. What is left
 // of a lease is not known yet.
 func (c *core) claim(ctx context.Context, op *operation) (finding, error) {
+	if c.store.ack.replicas > 0 {
+		// What is there already is not to wait for replicas, nor to suffer when there are none.
+		if f, err := c.find(ctx, op, errAbsent); err != errAbsent && (err != nil || f.rec.token != op.token) {
+			return f, err
+		}
+	}
 	sent := time.Now()
 	there, err := c.store.claim(ctx, op.name, c.running(op, 1).encode(), c.lease+op.retention())
 	switch {
@@ -98,6 +105,9 @@ func (c *core) claim(ctx context.Context, op *operation) (finding, error) {
 		return finding{}, err
 	}
 	if rec.kind == kindRunning && rec.token == op.token { // an earlier delivery of this claim
+		if c.store.ack.replicas > 0 {
+			sent = time.Time{} // this one wrote nothing, so there was nothing to wait for: renew
+		}
 		return c.own(ctx, op, rec.attempt, sent)
 	}
 	return finding{rec: rec, raw: there, stored: true}, nil
@@ -128,11 +138,13 @@ func (c *core) own(ctx context.Context, op *operation, attempt uint32, sent time
 		return finding{lease: l}, nil
 	}
 	// The reply took so long that the lease may be over before fn begins.
+	why := errSlow
 	for range 3 {
 		sent = time.Now()
 		batch := []renewal{{lease: l}}
 		c.store.renew(ctx, batch)
 		if batch[0].err != nil || !batch[0].mine {
+			why = cmp.Or(batch[0].err, why)
 			break
 		}
 		l.renewed = sent
@@ -141,7 +153,7 @@ func (c *core) own(ctx context.Context, op *operation, attempt uint32, sent time
 		}
 	}
 	c.disown(ctx, op, attempt)
-	return finding{}, redisError(ErrUnavailable, errSlow)
+	return finding{}, redisError(ErrUnavailable, why)
 }
 
 var errSlow = errors.New("the server takes longer than the lease to answer")

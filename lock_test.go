@@ -91,7 +91,7 @@ func TestRenewalAfterTheCommitIsNoLoss(t *testing.T) {
 // Commits, renewals and releases by anybody but the owner change nothing.
 func TestOnlyTheOwnerWrites(t *testing.T) {
 	client := memoryClient(t)
-	s := newStore(client, 1<<10)
+	s := newStore(client, &config{messageLimit: 1 << 10})
 	name := redisName("default", "order-1")
 	owner := record{kind: kindRunning, token: newToken(), attempt: 1, at: time.Now(), lease: time.Minute, retention: time.Hour}
 	require.NoError(t, client.Set(t.Context(), name, owner.encode(), time.Hour+time.Minute).Err())

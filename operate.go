@@ -2,6 +2,7 @@ package idempotent
 
 import (
 	"context"
+	"errors"
 	"time"
 )
 
@@ -134,7 +135,10 @@ func (c *core) resolve(ctx context.Context, key string, cfg *runConfig, payload 
 			settled.fingerprint = firstFingerprint(cfg.fingerprint, rec.fingerprint)
 		}
 		instead, taken, err := c.store.takeOver(ctx, name, seen, settled.encode(), cfg.ttl, -1, true)
-		if err != nil {
+		switch {
+		case errors.Is(err, errFewReplicas):
+			return redisError(ErrNotRecorded, err)
+		case err != nil:
 			return storeError(err)
 		}
 		if taken {

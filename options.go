@@ -37,6 +37,8 @@ type config struct {
 	namespace    string
 	lease        time.Duration
 	messageLimit int
+	ack          replicaAck
+	ackSet       bool
 	codec        any // boxedCodec[T]
 	hooks        any // Hooks[T]
 	errors       *ErrorRegistry
@@ -138,6 +140,24 @@ func WithLease(d time.Duration) Option {
 // the limit they are not shared.
 func WithMessageLimit(bytes int) Option {
 	return option(func(c *config) { c.messageLimit = bytes })
+}
+
+// WithReplicaAck makes a claim, a renewal and a commit count only once n replicas have it, so that
+// a failover to one of them loses neither the lock nor the outcome; without it, replicas may lack
+// what the master wrote last. n is 1 or more. timeout is how long to wait for them: 1 ms or more,
+// up to a third of the lease, and less than the client's ReadTimeout, which go-redis applies to it.
+//
+// When too few acknowledge in time, a claim is given up: Run returns ErrUnavailable and fn did not
+// run. A lease that was not renewed in this sense ends. A commit is repeated, for three leases and
+// 5 s at least, and then Run returns the value with ErrNotRecorded; so does Resolve, at once. In
+// both cases the outcome is on the master, and callers may get it, but a failover may lose it.
+//
+// It costs a first run one more round trip, and the time that replicas take; a replay costs
+// nothing more. It protects only if the server that is promoted has what n replicas
+// acknowledged: Sentinel and Cluster prefer the replica that is furthest, but do not promise it,
+// unless n is the number of all replicas that may be promoted. The default is not to wait.
+func WithReplicaAck(n int, timeout time.Duration) Option {
+	return option(func(c *config) { c.ack, c.ackSet = replicaAck{n, timeout}, true })
 }
 
 // WithTTL sets how long a result is replayed: 1 ms or more, 24 h by default. It must outlast the
@@ -310,6 +330,7 @@ func validateConfig(c *config, client redis.UniversalClient) error {
 	if c.messageLimit < 0 {
 		errs = append(errs, invalid("WithMessageLimit", "limit", fmt.Sprint(c.messageLimit), "0 or more bytes"))
 	}
+	errs = append(errs, validateAck(c, client))
 	if c.logger == nil {
 		errs = append(errs, invalid("WithLogger", "logger", "nil", "a logger"))
 	}
@@ -326,6 +347,39 @@ func validateConfig(c *config, client redis.UniversalClient) error {
 	}
 	errs = append(errs, validateRun(&c.run))
 	return errors.Join(errs...)
+}
+
+func validateAck(c *config, client redis.UniversalClient) error {
+	if !c.ackSet {
+		return nil
+	}
+	var errs []error
+	if c.ack.replicas < 1 {
+		errs = append(errs, invalid("WithReplicaAck", "n", fmt.Sprint(c.ack.replicas), "1 or more"))
+	}
+	if limit := c.lease / 3; c.ack.timeout < time.Millisecond || c.ack.timeout > limit {
+		errs = append(errs, invalid("WithReplicaAck", "timeout", c.ack.timeout.String(), fmt.Sprintf("1ms or more, up to a third of the lease, %v", limit)))
+	}
+	if limit := readTimeout(client); limit > 0 && c.ack.timeout >= limit {
+		errs = append(errs, invalid("WithReplicaAck", "timeout", c.ack.timeout.String(), fmt.Sprintf("less than the client's ReadTimeout, %v", limit)))
+	}
+	return errors.Join(errs...)
+}
+
+// readTimeout is how long the client waits for a reply; 0 if that cannot be known.
+func readTimeout(client redis.UniversalClient) time.Duration {
+	if client == nil || isNil(reflect.ValueOf(client)) {
+		return 0
+	}
+	switch c := client.(type) {
+	case interface{ Options() *redis.Options }:
+		return c.Options().ReadTimeout
+	case interface{ Options() *redis.ClusterOptions }:
+		return c.Options().ReadTimeout
+	case interface{ Options() *redis.RingOptions }:
+		return c.Options().ReadTimeout
+	}
+	return 0
 }
 
 func validateRun(c *runConfig) error {

@@ -49,6 +49,7 @@ type store struct {
 	identity     any    // the client if it can be compared, else nil
 	publish      string // PUBLISH, or SPUBLISH on Cluster
 	messageLimit int
+	ack          replicaAck
 	scriptClaim  atomic.Bool // the server refused SET with NX and GET
 }
 
@@ -56,14 +57,15 @@ type store struct {
 type (
 	cluster interface {
 		MasterForKey(ctx context.Context, key string) (*redis.Client, error)
+		ForEachMaster(ctx context.Context, do func(context.Context, *redis.Client) error) error
 	}
 	ring interface {
 		GetShardClientForKey(key string) (*redis.Client, error)
 	}
 )
 
-func newStore(client redis.UniversalClient, messageLimit int) *store {
-	s := &store{client: client, publish: "PUBLISH", messageLimit: messageLimit}
+func newStore(client redis.UniversalClient, cfg *config) *store {
+	s := &store{client: client, publish: "PUBLISH", messageLimit: cfg.messageLimit, ack: cfg.ack}
 	if reflect.ValueOf(client).Comparable() {
 		s.identity = client
 	}
@@ -77,32 +79,52 @@ func newStore(client redis.UniversalClient, messageLimit int) *store {
 // the claim was made.
 func (s *store) claim(ctx context.Context, name string, running []byte, ttl time.Duration) ([]byte, error) {
 	if !s.scriptClaim.Load() {
-		cmd := redis.NewStringCmd(ctx, "set", name, running, "nx", "get", "px", ttl.Milliseconds())
-		_ = s.client.Process(ctx, cmd) // the error is in cmd
-		there, err := cmd.Bytes()
-		if err == nil {
-			return there, nil
-		}
-		if errors.Is(err, redis.Nil) {
-			return nil, nil
-		}
-		if !strings.HasPrefix(err.Error(), "ERR syntax error") {
-			return nil, err
+		there, err := s.setNX(ctx, name, running, ttl)
+		if err == nil || !strings.HasPrefix(err.Error(), "ERR syntax error") {
+			return there, err
 		}
 		s.scriptClaim.Store(true)
 	}
-	there, err := claimScript.Run(ctx, s.client, []string{name}, running, ttl.Milliseconds()).Text()
+	cmd, err := s.run(ctx, claimScript, name, running, ttl.Milliseconds())
+	if there, ok := cmd.Val().(string); ok {
+		return []byte(there), nil
+	}
 	if errors.Is(err, redis.Nil) {
 		return nil, nil
 	}
-	return []byte(there), err
+	return nil, err
+}
+
+// setNX is the claim where SET takes NX together with GET.
+func (s *store) setNX(ctx context.Context, name string, running []byte, ttl time.Duration) ([]byte, error) {
+	cmd := redis.NewStringCmd(ctx, "set", name, running, "nx", "get", "px", ttl.Milliseconds())
+	var err error
+	if s.ack.replicas == 0 {
+		err = s.client.Process(ctx, cmd)
+	} else {
+		err = s.acknowledged(ctx, name, func(pipe redis.Pipeliner) redis.Cmder {
+			_ = pipe.Process(ctx, cmd)
+			return cmd
+		})
+	}
+	if there, none := cmd.Bytes(); none == nil {
+		return there, nil
+	}
+	if errors.Is(err, redis.Nil) {
+		return nil, nil
+	}
+	return nil, err
 }
 
 // commit stores a finished record and publishes it. stored is false when somebody else's record
 // is there.
 func (s *store) commit(ctx context.Context, name string, t token, done []byte, ttl time.Duration) (stored bool, err error) {
-	n, err := commitScript.Run(ctx, s.client, []string{name}, t[:], done, ttl.Milliseconds(), s.publish, s.messageLimit).Int()
-	return n == 1, err
+	cmd, err := s.run(ctx, commitScript, name, t[:], done, ttl.Milliseconds(), s.publish, s.messageLimit)
+	n, broken := cmd.Int()
+	if broken == nil && n == 0 {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // release gives the operation up: it deletes the record or puts one without an owner in its place.
@@ -125,7 +147,20 @@ type renewal struct {
 	err   error
 }
 
-// renew extends many leases in one pipeline.
+func (r *renewal) args() []any {
+	return []any{r.lease.token[:], (r.lease.duration + r.lease.retention).Milliseconds()}
+}
+
+// read takes the answer of the renew script, unless err says that it does not count.
+func (r *renewal) read(cmd *redis.Cmd, err error) {
+	n, broken := cmd.Int()
+	r.mine, r.err = n == 1, broken
+	if err != nil {
+		r.err = err
+	}
+}
+
+// renew extends many leases in one pipeline. With WithReplicaAck they are all of one server.
 func (s *store) renew(ctx context.Context, batch []renewal) {
 	s.renewPipeline(ctx, batch, renewScript.EvalSha)
 	var missing []renewal
@@ -145,17 +180,28 @@ func (s *store) renew(ctx context.Context, batch []renewal) {
 	}
 }
 
-func (s *store) renewPipeline(ctx context.Context, batch []renewal, eval func(context.Context, redis.Scripter, []string, ...any) *redis.Cmd) {
-	pipe := s.client.Pipeline()
-	cmds := make([]*redis.Cmd, len(batch))
-	for i, r := range batch {
-		cmds[i] = eval(ctx, pipe, []string{r.lease.name}, r.lease.token[:], (r.lease.duration + r.lease.retention).Milliseconds())
+// An evaluator is how a script is sent: by its hash or in full.
+type evaluator func(context.Context, redis.Scripter, []string, ...any) *redis.Cmd
+
+func (s *store) renewPipeline(ctx context.Context, batch []renewal, eval evaluator) {
+	if s.ack.replicas > 0 {
+		s.renewAcknowledged(ctx, batch, eval)
+		return
 	}
+	pipe := s.client.Pipeline()
+	cmds := queueRenewals(ctx, pipe, batch, eval)
 	_, _ = pipe.Exec(ctx) // each command has its own error
 	for i, cmd := range cmds {
-		n, err := cmd.Int()
-		batch[i].mine, batch[i].err = n == 1, err
+		batch[i].read(cmd, nil)
 	}
+}
+
+func queueRenewals(ctx context.Context, pipe redis.Pipeliner, batch []renewal, eval evaluator) []*redis.Cmd {
+	cmds := make([]*redis.Cmd, len(batch))
+	for i, r := range batch {
+		cmds[i] = eval(ctx, pipe, []string{r.lease.name}, r.args()...)
+	}
+	return cmds
 }
 
 // takeOver puts next in the place of the record seen. With retention at or above zero it does so
@@ -169,15 +215,12 @@ func (s *store) takeOver(ctx context.Context, name string, seen []byte, next []b
 	if retention >= 0 {
 		keep = retention.Milliseconds()
 	}
-	reply, err := takeOverScript.Run(ctx, s.client, []string{name},
-		seen[:min(len(seen), headSize)], next, ttl.Milliseconds(), keep, s.publish, limit).Result()
-	if err != nil {
-		return nil, false, err
-	}
-	if there, ok := reply.(string); ok {
+	cmd, err := s.run(ctx, takeOverScript, name,
+		seen[:min(len(seen), headSize)], next, ttl.Milliseconds(), keep, s.publish, limit)
+	if there, ok := cmd.Val().(string); ok {
 		return []byte(there), false, nil
 	}
-	return nil, true, nil
+	return nil, err == nil, err
 }
 
 // A reading is what is stored under a name.

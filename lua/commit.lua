@@ -11,7 +11,10 @@
 local head = redis.call('GETRANGE', KEYS[1], 0, 17)
 if head ~= '' then
   if string.sub(head, 3) ~= ARGV[1] then return 0 end
-  if string.sub(head, 2, 2) == 'D' then return 1 end
+  if string.sub(head, 2, 2) == 'D' then
+    redis.call('PEXPIRE', KEYS[1], ARGV[3]) -- a write, so that WAIT on this connection means something
+    return 1
+  end
 end
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
 if #ARGV[2] <= tonumber(ARGV[5]) then

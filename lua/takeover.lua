@@ -13,6 +13,9 @@
 -- A record starts with version (1 byte), kind (1 byte: R or D) and token (16 bytes).
 local head = redis.call('GETRANGE', KEYS[1], 0, 17)
 if head ~= '' and string.sub(head, 3) == string.sub(ARGV[2], 3, 18) then
+  if head == string.sub(ARGV[2], 1, 18) then
+    redis.call('PEXPIRE', KEYS[1], ARGV[3]) -- a write, so that WAIT on this connection means something
+  end
   return 1
 end
 local live = tonumber(ARGV[4]) >= 0 and redis.call('PTTL', KEYS[1]) > tonumber(ARGV[4])

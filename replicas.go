@@ -1,0 +1,159 @@
+package idempotent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// replicaAck is how many replicas must have a write before it counts; none by default.
+type replicaAck struct {
+	replicas int
+	timeout  time.Duration
+}
+
+func (a replicaAck) queue(ctx context.Context, pipe redis.Pipeliner) *redis.IntCmd {
+	wait := redis.NewIntCmd(ctx, "wait", a.replicas, a.timeout.Milliseconds())
+	_ = pipe.Process(ctx, wait) // sent by Exec
+	return wait
+}
+
+// check turns the reply to a WAIT into an error if too few replicas answered.
+func (a replicaAck) check(wait *redis.IntCmd) error {
+	n, err := wait.Result()
+	if err == nil && int(n) < a.replicas {
+		return fmt.Errorf("%w: %d of %d within %v", errFewReplicas, n, a.replicas, a.timeout)
+	}
+	return err
+}
+
+var errFewReplicas = errors.New("too few replicas acknowledged the write")
+
+// run runs a script for the name and, if that is asked for, waits for the replicas. The command's
+// own reply comes back even when too few of them answered.
+func (s *store) run(ctx context.Context, script *redis.Script, name string, args ...any) (*redis.Cmd, error) {
+	keys := []string{name}
+	if s.ack.replicas == 0 {
+		cmd := script.Run(ctx, s.client, keys, args...)
+		return cmd, cmd.Err()
+	}
+	cmd := redis.NewCmd(ctx)
+	eval := script.EvalSha
+	queue := func(pipe redis.Pipeliner) redis.Cmder {
+		cmd = eval(ctx, pipe, keys, args...)
+		return cmd
+	}
+	err := s.acknowledged(ctx, name, queue)
+	if redis.HasErrorPrefix(err, "NOSCRIPT") {
+		eval = script.Eval
+		err = s.acknowledged(ctx, name, queue)
+	}
+	return cmd, err
+}
+
+// acknowledged sends the command that queue makes and WAIT down one connection, since WAIT speaks
+// of the writes of its own connection. A reply of nil is no error.
+func (s *store) acknowledged(ctx context.Context, name string, queue func(redis.Pipeliner) redis.Cmder) error {
+	_, node, err := s.node(ctx, name)
+	if err != nil {
+		return err
+	}
+	pause := backoff{first: 20 * time.Millisecond, limit: 200 * time.Millisecond}
+	asking := false
+	for attempt := 0; ; attempt++ {
+		pipe := node.Pipeline()
+		if asking {
+			pipe.Do(ctx, "asking")
+		}
+		cmd := queue(pipe)
+		wait := s.ack.queue(ctx, pipe)
+		_, _ = pipe.Exec(ctx) // each command has its own error
+		if err = cmd.Err(); err == nil || errors.Is(err, redis.Nil) {
+			return s.ack.check(wait)
+		}
+		if attempt == maxRedirects || !s.elsewhere(err) {
+			return err
+		}
+		if node, asking, err = s.redirected(ctx, name, err, &pause); err != nil {
+			return err
+		}
+	}
+}
+
+// maxRedirects is how often one command follows a Cluster that changes.
+const maxRedirects = 5
+
+// elsewhere reports whether another server of a Cluster may do what this one did not. For other
+// clients, go-redis repeats by itself what can be repeated.
+func (s *store) elsewhere(err error) bool {
+	if _, ok := s.client.(cluster); !ok || errors.Is(err, redis.ErrClosed) {
+		return false
+	}
+	_, refused := errors.AsType[redis.Error](err)
+	_, moved := redis.IsMovedError(err)
+	_, ask := redis.IsAskError(err)
+	return !refused || moved || ask || redis.IsReadOnlyError(err) || redis.IsClusterDownError(err) || redis.IsTryAgainError(err)
+}
+
+// redirected says where to go after err.
+func (s *store) redirected(ctx context.Context, name string, err error, pause *backoff) (node redis.UniversalClient, asking bool, _ error) {
+	addr, asking := redis.IsAskError(err)
+	if !asking {
+		var moved bool
+		if addr, moved = redis.IsMovedError(err); !moved {
+			select {
+			case <-ctx.Done():
+				return nil, false, err
+			case <-time.After(pause.next()):
+			}
+		}
+	}
+	masters := s.masters(ctx)
+	if there := masters[addr]; there != nil {
+		return there, asking, nil
+	}
+	_, node, err = s.node(ctx, name)
+	return node, false, err
+}
+
+// masters are the masters of a Cluster by address, as they are now.
+func (s *store) masters(ctx context.Context) map[string]redis.UniversalClient {
+	var mu sync.Mutex
+	masters := make(map[string]redis.UniversalClient)
+	_ = s.client.(cluster).ForEachMaster(ctx, func(_ context.Context, master *redis.Client) error {
+		mu.Lock()
+		defer mu.Unlock()
+		masters[master.Options().Addr] = master
+		return nil
+	})
+	return masters
+}
+
+// renewAcknowledged extends leases of one server. Those count as renewed that the replicas have.
+func (s *store) renewAcknowledged(ctx context.Context, batch []renewal, eval evaluator) {
+	_, node, err := s.node(ctx, batch[0].lease.name)
+	if err != nil {
+		for i := range batch {
+			batch[i].err = err
+		}
+		return
+	}
+	pipe := node.Pipeline()
+	cmds := queueRenewals(ctx, pipe, batch, eval)
+	wait := s.ack.queue(ctx, pipe)
+	_, _ = pipe.Exec(ctx) // each command has its own error
+	for i := range batch {
+		r := &batch[i]
+		r.read(cmds[i], nil)
+		switch {
+		case r.err == nil:
+			r.err = s.ack.check(wait)
+		case s.elsewhere(r.err):
+			r.read(s.run(ctx, renewScript, r.lease.name, r.args()...))
+		}
+	}
+}
