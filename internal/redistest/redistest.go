@@ -1,10 +1,12 @@
-// Package redistest gives tests a real Redis: the one at REDIS_URL, or a redis-server process of
-// their own.
+// Package redistest gives tests a real Redis: the one at REDIS_URL, or redis-server processes of
+// their own: one, a Cluster, or a set behind Sentinels. What begins with Start or takes a
+// testing.TB is for tests; the rest returns errors and serves other programs as well.
 package redistest
 
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -19,7 +21,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-const howToGetOne = "needs a redis-server on PATH (apt-get install redis-server, dnf install redis, brew install redis)"
+// ErrNoServer says that there is no redis-server to start.
+var ErrNoServer = errors.New("needs a redis-server on PATH (apt-get install redis-server, dnf install redis, brew install redis)")
 
 // URL returns the address of a Redis that tests share: REDIS_URL, or a server that lives until
 // Cleanup. Use names of your own in it, and do not count its commands.
@@ -46,16 +49,19 @@ func Cleanup() {
 	shared.Lock()
 	defer shared.Unlock()
 	if shared.server != nil {
-		shared.server.end()
+		shared.server.Close()
 		shared.server = nil
 	}
 }
 
 // A Server is a redis-server process.
 type Server struct {
-	port int
-	args []string
-	dir  string
+	port  int
+	args  []string
+	dir   string
+	ready string // what its log says when it takes connections
+
+	mu   sync.Mutex
 	cmd  *exec.Cmd
 	life io.Closer // the server lives until this is closed, or this process ends
 }
@@ -69,54 +75,89 @@ const minder = `redis-server "$@" & server=$!; exec >/dev/null; cat; kill -9 $se
 func Start(t testing.TB, args ...string) *Server {
 	t.Helper()
 	s := launch(t, args...)
-	t.Cleanup(s.end)
+	t.Cleanup(s.Close)
 	return s
 }
 
 func launch(t testing.TB, args ...string) *Server {
 	t.Helper()
+	s, err := Launch(args...)
+	must(t, err)
+	return s
+}
+
+// must ends a test that got no server. Without a redis-server it is skipped, but not on CI.
+func must(t testing.TB, err error) {
+	t.Helper()
+	switch {
+	case errors.Is(err, ErrNoServer) && os.Getenv("CI") == "":
+		t.Skip(err)
+	case err != nil:
+		t.Fatal(err)
+	}
+}
+
+// Launch starts a server, with further arguments, that lives until Close or the end of this
+// process.
+func Launch(args ...string) (*Server, error) {
+	return start(func(s *Server) error {
+		s.args = append(s.basics(), args...)
+		return nil
+	})
+}
+
+func (s *Server) basics() []string {
+	return []string{"--port", strconv.Itoa(s.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", s.dir}
+}
+
+// start starts a server as configure says, which is told its port and directory.
+func start(configure func(*Server) error) (*Server, error) {
 	if _, err := exec.LookPath("redis-server"); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal(howToGetOne)
-		}
-		t.Skip(howToGetOne)
+		return nil, ErrNoServer
 	}
 	dir, err := os.MkdirTemp("", "redistest")
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
-	var last error
+	s := &Server{dir: dir, ready: "eady to accept connections"}
 	for range 5 { // the port may be taken between its choice and its use
-		s := &Server{port: freePort(t), args: args, dir: dir}
-		if last = s.Run(); last == nil {
-			return s
+		if s.port, err = freePort(); err != nil {
+			break
+		}
+		if err = configure(s); err != nil {
+			break
+		}
+		if err = s.Run(); err == nil {
+			return s, nil
 		}
 	}
 	_ = os.RemoveAll(dir)
-	t.Fatal(last)
-	return nil
+	return nil, err
 }
 
-// end kills the server for good.
-func (s *Server) end() {
+// Close kills the server for good.
+func (s *Server) Close() {
 	s.Kill()
 	_ = os.RemoveAll(s.dir)
 }
 
-func freePort(t testing.TB) int {
-	t.Helper()
+func freePort() (int, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatal(err)
+		return 0, err
 	}
 	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	return l.Addr().(*net.TCPAddr).Port, nil
 }
 
 // Run starts the process, also again after Kill, and returns when it takes connections.
 func (s *Server) Run() error {
-	args := append([]string{"-c", minder, "redis-server", "--port", strconv.Itoa(s.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", s.dir}, s.args...)
-	s.cmd = exec.Command("sh", args...)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cmd != nil {
+		return nil
+	}
+	s.cmd = exec.Command("sh", append([]string{"-c", minder, "redis-server"}, s.args...)...)
 	var err error
 	if s.life, err = s.cmd.StdinPipe(); err != nil {
 		return err
@@ -126,27 +167,41 @@ func (s *Server) Run() error {
 		return err
 	}
 	if err := s.cmd.Start(); err != nil {
+		s.cmd = nil
 		return err
 	}
 	var log strings.Builder
 	for lines := bufio.NewScanner(out); lines.Scan(); {
-		if strings.Contains(lines.Text(), "eady to accept connections") {
+		if strings.Contains(lines.Text(), s.ready) {
 			go func() { _, _ = io.Copy(io.Discard, out) }()
 			return nil
 		}
 		log.WriteString(lines.Text() + "\n")
 	}
-	s.Kill()
+	s.kill()
 	return fmt.Errorf("redis-server did not start:\n%s", &log)
 }
 
 // Kill ends the process with SIGKILL.
 func (s *Server) Kill() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.kill()
+}
+
+func (s *Server) kill() {
 	if s.cmd != nil {
 		_ = s.life.Close()
 		_ = s.cmd.Wait()
 		s.cmd = nil
 	}
+}
+
+// Alive reports whether the process was started and not killed since.
+func (s *Server) Alive() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.cmd != nil
 }
 
 // Addr returns host:port.
