@@ -28,7 +28,7 @@ func TestDependenciesOfTheLibrary(t *testing.T) {
 	forbidden := []string{
 		"testing", "net/http", "go.opentelemetry.io",
 		"github.com/alicebob/miniredis", "github.com/stretchr/testify", "go.uber.org/goleak",
-		module + "/idemtest", module + "/idemhttp", module + "/internal/redistest",
+		module + "/idemtest", module + "/idemhttp", module + "/internal/redistest", module + "/internal/behaviour",
 	}
 	// github.com/x/y and what its modules need of others.
 	allowed := []string{

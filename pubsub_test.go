@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/idempotent-go/idempotent"
-	"github.com/idempotent-go/idempotent/idemtest"
+	"github.com/idempotent-go/idempotent/internal/behaviour"
 	"github.com/idempotent-go/idempotent/internal/redistest"
 )
 
@@ -101,58 +101,12 @@ func TestDatabasesDoNotMeet(t *testing.T) {
 	})
 }
 
-// behaviour is what any client must do: run, wait in another process, replay, take over.
-func behaviour(t *testing.T, one, two redis.UniversalClient) {
-	t.Helper()
-	rec := &idemtest.Recorder{}
-	newExecutor := func(client redis.UniversalClient) *idempotent.Executor[string] {
-		x, err := idempotent.New[string](client, idempotent.WithNamespace("behaviour"), idempotent.WithLease(2*time.Second), idempotent.WithObserver(rec))
-		require.NoError(t, err)
-		t.Cleanup(func() { _ = x.Close() })
-		return x
-	}
-	owner, other := &executor{Executor: newExecutor(one)}, &executor{Executor: newExecutor(two)}
-	w := &world{T: t, real: true, over: make(chan struct{})}
-	defer close(w.over)
-	p := w.provider()
-	const keys = 20 // on several slots and shards
-	var calls []*call
-	for i := range keys {
-		calls = append(calls, owner.start(t.Context(), idempotent.HashKey("order", string(rune(i))), p.charge))
-	}
-	for range keys {
-		<-p.started
-	}
-	for i := range keys {
-		calls = append(calls, other.start(t.Context(), idempotent.HashKey("order", string(rune(i))), p.charge))
-	}
-	rec.Wait(t, idempotent.EventWaitStarted, keys)
-	rec.Wait(t, idempotent.EventRenewed, 2*keys)
-	for range keys {
-		p.answer("charged", nil)
-	}
-	for _, c := range calls {
-		c.returned(t, "charged")
-	}
-	for i := range keys {
-		other.start(t.Context(), idempotent.HashKey("order", string(rune(i))), p.charge).returned(t, "charged")
-	}
-	assert.Equal(t, keys, p.count())
-	assert.Zero(t, rec.Count(idempotent.EventLeaseLost))
-
-	require.NoError(t, owner.Forget(t.Context(), idempotent.HashKey("order", string(rune(0)))))
-	p.answer("charged again", nil)
-	other.start(t.Context(), idempotent.HashKey("order", string(rune(0))), p.charge).returned(t, "charged again")
-	require.NoError(t, other.Resolve(t.Context(), "by hand", "settled"))
-	owner.start(t.Context(), "by hand", p.charge).returned(t, "settled")
-}
-
 func TestShardedPubSubOnCluster(t *testing.T) {
 	server := redistest.Start(t, "--cluster-enabled", "yes")
 	one := server.MakeCluster(t)
 	two := redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{server.Addr()}, ReadOnly: true})
 	t.Cleanup(func() { _ = two.Close() })
-	counts := server.Commands(t, func() { behaviour(t, one, two) })
+	counts := server.Commands(t, func() { behaviour.Run(t, one, two) })
 	assert.Positive(t, counts["ssubscribe"])
 	assert.Positive(t, counts["spublish"])
 	assert.Zero(t, counts["subscribe"])
@@ -166,7 +120,7 @@ func TestRing(t *testing.T) {
 		t.Cleanup(func() { _ = r.Close() })
 		return r
 	}
-	behaviour(t, ring(), ring())
+	behaviour.Run(t, ring(), ring())
 }
 
 // Tracing and metrics wrap clients.
@@ -179,11 +133,11 @@ func TestWrappedClients(t *testing.T) {
 		t.Cleanup(func() { _ = r.Close() })
 		return wrappedRing{r}
 	}
-	t.Run("Ring", func(t *testing.T) { behaviour(t, ring(), ring()) })
+	t.Run("Ring", func(t *testing.T) { behaviour.Run(t, ring(), ring()) })
 	t.Run("Cluster", func(t *testing.T) {
 		server := redistest.Start(t, "--cluster-enabled", "yes")
 		bare := server.MakeCluster(t)
-		behaviour(t, wrappedCluster{bare}, bare)
+		behaviour.Run(t, wrappedCluster{bare}, bare)
 	})
 }
 
@@ -197,8 +151,7 @@ func TestAutoPipeliner(t *testing.T) {
 				t.Cleanup(func() { _ = p.Close() })
 				return p
 			}
-			require.NoError(t, server.Client(t).FlushAll(t.Context()).Err())
-			behaviour(t, pipeliner(), pipeliner())
+			behaviour.Run(t, pipeliner(), pipeliner())
 		})
 	}
 }
@@ -210,5 +163,5 @@ func TestRESP2(t *testing.T) {
 		t.Cleanup(func() { _ = c.Close() })
 		return c
 	}
-	behaviour(t, client(), client())
+	behaviour.Run(t, client(), client())
 }
