@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"sync"
 
 	"github.com/vmihailenco/msgpack/v5"
 )
@@ -73,17 +74,33 @@ func (c msgpackCodec[T]) Encode(v T) ([]byte, error) {
 }
 
 func (msgpackCodec[T]) Decode(data []byte) (T, error) {
+	d := decoders.Get().(*decoder)
 	var v T
-	in := bytes.NewReader(data)
-	dec := msgpack.NewDecoder(in)
-	dec.UseLooseInterfaceDecoding(true)
-	if err := dec.Decode(&v); err != nil {
-		return v, err
+	err := d.decode(data, &v)
+	decoders.Put(d) // not after a panic, which may have left anything in it
+	return v, err
+}
+
+// A decoder is what many decodings of msgpack can share, one after another.
+type decoder struct {
+	in  bytes.Reader
+	dec msgpack.Decoder
+}
+
+var decoders = sync.Pool{New: func() any { return new(decoder) }}
+
+func (d *decoder) decode(data []byte, v any) error {
+	d.in.Reset(data)
+	defer d.in.Reset(nil)
+	d.dec.Reset(&d.in)
+	d.dec.UseLooseInterfaceDecoding(true)
+	if err := d.dec.Decode(v); err != nil {
+		return err
 	}
-	if in.Len() > 0 {
-		return v, errTrailingData
+	if d.in.Len() > 0 {
+		return errTrailingData
 	}
-	return v, nil
+	return nil
 }
 
 var errTrailingData = errors.New("data after the value")

@@ -49,6 +49,7 @@ func newCore(cfg *config, s *store, codec codecID) *core {
 		hub:       newHub(s, cfg.logger),
 		stopped:   make(chan struct{}),
 	}
+	c.defaults.derive(c.lease)
 	c.closing, c.endRuns = context.WithCancel(context.Background())
 	c.renewer = newRenewer(s, c.lease, c.leaseEvent, cfg.logger)
 	return c
@@ -69,10 +70,18 @@ func (c *core) leaseEvent(e Event) {
 // A standing is where the callers of one key in this process stand.
 type standing struct {
 	phase       phase
-	fingerprint []byte               // running: what for
-	leaseLeft   func() time.Duration // running: what is left of the owner's lease
+	fingerprint []byte // running: what for
+	lease       clock  // running: what is left of the owner's lease
 	outcome     settlement
 }
+
+// A clock says how much time is left.
+type clock interface{ left() time.Duration }
+
+// until is the clock of a fixed moment.
+type until time.Time
+
+func (u until) left() time.Duration { return max(0, time.Until(time.Time(u))) }
 
 type phase uint8
 
@@ -107,14 +116,15 @@ type result struct {
 func failure(err error) result { return result{settlement: settlement{err: err}} }
 
 // run is one Run below the typed shell: it joins the flight for its key and leads or follows.
-func (c *core) run(ctx context.Context, key string, cfg *runConfig, act action) result {
+func (c *core) run(ctx context.Context, key string, cfg *runConfig, act action, via processor) result {
 	nested, err := c.begin(ctx, key)
 	if err != nil {
 		return failure(err)
 	}
 	defer c.active.Done()
 	op := c.newOperation(key, cfg, nested)
-	call, leads := c.flights.Enter(op.name)
+	op.via = via
+	call, leads := c.flights.Enter(op.name, &op.fresh)
 	if !leads {
 		res, over := c.follow(ctx, op, call)
 		if over {
@@ -122,7 +132,8 @@ func (c *core) run(ctx context.Context, key string, cfg *runConfig, act action) 
 		}
 		op.followed = true
 	}
-	return c.lead(ctx, op, &leading{call: call}, act)
+	op.leading.call = call
+	return c.lead(ctx, op, &op.leading, act)
 }
 
 func (c *core) newOperation(key string, cfg *runConfig, nested bool) *operation {
@@ -130,6 +141,7 @@ func (c *core) newOperation(key string, cfg *runConfig, nested bool) *operation 
 		key:         key,
 		name:        redisName(c.namespace, key),
 		cfg:         cfg,
+		via:         c.store.client,
 		token:       newToken(),
 		waitUntil:   time.Now().Add(cfg.waitTimeout),
 		fingerprint: cfg.fingerprint,
@@ -268,8 +280,7 @@ func standingAfter(op *operation, err error) standing {
 	if !ok || !op.cfg.noWait {
 		return standing{}
 	}
-	end := time.Now().Add(busy.RetryAfter)
-	return standing{phase: phaseRunning, leaseLeft: func() time.Duration { return max(0, time.Until(end)) }}
+	return standing{phase: phaseRunning, lease: until(time.Now().Add(busy.RetryAfter))}
 }
 
 // follow waits for the leader. over is false if the caller is to lead itself.
@@ -323,10 +334,10 @@ func (c *core) followed(ctx context.Context, op *operation, now standing) (res r
 }
 
 func (s standing) inProgress() error {
-	if s.leaseLeft == nil { // nobody is known to run it: the leader still asks
+	if s.lease == nil { // nobody is known to run it: the leader still asks
 		return &InProgressError{}
 	}
-	return &InProgressError{RetryAfter: s.leaseLeft()}
+	return &InProgressError{RetryAfter: s.lease.left()}
 }
 
 // replay is what a caller gets that did not run fn.

@@ -9,7 +9,9 @@ import (
 )
 
 // An action runs fn, keeps its value for the shell, and says how it ended.
-type action func(ctx context.Context) ending
+type action interface {
+	run(ctx context.Context) ending
+}
 
 // An ending is how fn ended.
 type ending struct {
@@ -51,21 +53,20 @@ func (c *core) execute(ctx context.Context, op *operation, lead *leading, l *lea
 		base = context.WithoutCancel(ctx)
 	}
 	p.fnCtx, p.end = context.WithCancelCause(context.WithValue(base, executionKey{}, p.inner))
-	lead.call.Publish(standing{
-		phase:       phaseRunning,
-		fingerprint: op.fingerprint,
-		leaseLeft:   func() time.Duration { return c.renewer.left(l) },
-	})
 	l.key = op.key
-	c.renewer.keep(l, func() {
-		p.end(ErrLeaseLost)
-		lead.vacate(standing{}) // the others are not to wait for a fn that may never return
-	})
+	c.renewer.keep(l, p)
+	lead.call.Publish(standing{phase: phaseRunning, fingerprint: op.fingerprint, lease: l})
 	c.observe(ctx, Event{Kind: EventClaimed, Key: op.key, Attempt: int(l.attempt)})
 	if op.cfg.detached {
 		return p.performDetached()
 	}
 	return p.perform()
+}
+
+// leaseLost ends fn's context.
+func (p *performance) leaseLost() {
+	p.end(ErrLeaseLost)
+	p.lead.vacate(standing{}) // the others are not to wait for a fn that may never return
 }
 
 // perform runs fn in this goroutine. A panic goes on, after it was recorded, from the very stack
@@ -87,7 +88,7 @@ func (p *performance) perform() (res result) {
 			panic(value)
 		}
 	}()
-	end := p.act(p.fnCtx)
+	end := p.act.run(p.fnCtx)
 	returned = true
 	return p.conclude(&end, began)
 }
@@ -164,7 +165,7 @@ func (p *performance) over() {
 	p.inner.over.Store(true)
 }
 
-var errExited = errors.New("fn exited its goroutine")
+var errExited = errors.New("idempotent: fn exited its goroutine")
 
 // cutShort reports whether fn, whose context has ended, failed because of that. Drivers that set
 // the context's deadline on a connection report it as a timeout of the network.
@@ -237,24 +238,16 @@ var errRefused = errors.New("somebody else has taken over")
 // commit stores the outcome. It goes on trying when the caller's context has ended, for a
 // bounded time.
 func (p *performance) commit(rec *record, raw []byte, res *result) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(p.ctx), p.patience())
-	defer cancel()
 	event := Event{Key: p.op.key, Attempt: int(rec.attempt), Size: len(raw)}
 	began := time.Now()
-	refused := false
-	err := retry(ctx, func() error {
-		stored, err := p.store.commit(ctx, p.op.name, p.op.token, raw, p.op.cfg.recordTTL(rec.outcome))
-		refused = err == nil && !stored
-		return err
-	}, func(err error) {
-		p.logger.Warn("idempotent: commit failed, trying again", "key", p.op.key, "namespace", p.namespace, "error", redisText(err))
-		retried := event
-		retried.Kind, retried.Err = EventCommitRetried, err
-		p.observe(p.ctx, retried)
-	})
+	ttl := p.op.cfg.recordTTL(rec.outcome)
+	stored, err := p.store.commit(context.WithoutCancel(p.ctx), p.op.via, p.op.name, raw, ttl)
+	if err != nil {
+		stored, err = p.commitAgain(raw, ttl, event, err)
+	}
 	event.Duration = time.Since(began)
 	switch {
-	case refused:
+	case err == nil && !stored:
 		event.Kind, event.Err = EventCommitFailed, errRefused
 		res.err = &causeError{text: ErrLeaseLost.Error() + ": " + errRefused.Error(), sentinel: ErrLeaseLost, cause: errRefused}
 	case err != nil:
@@ -270,6 +263,24 @@ func (p *performance) commit(rec *record, raw []byte, res *result) {
 		p.logger.Error("idempotent: outcome not recorded", "key", p.op.key, "namespace", p.namespace, "error", redisText(event.Err))
 	}
 	p.observe(p.ctx, event)
+}
+
+// commitAgain repeats a commit that failed with err. A first commit is bounded by the client's
+// timeouts.
+func (p *performance) commitAgain(raw []byte, ttl time.Duration, event Event, err error) (stored bool, _ error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(p.ctx), p.patience())
+	defer cancel()
+	failed := func(err error) {
+		p.logger.Warn("idempotent: commit failed, trying again", "key", p.op.key, "namespace", p.namespace, "error", redisText(err))
+		retried := event
+		retried.Kind, retried.Err = EventCommitRetried, err
+		p.observe(p.ctx, retried)
+	}
+	err = retryAfter(ctx, err, func() (err error) {
+		stored, err = p.store.commit(ctx, p.store.client, p.op.name, raw, ttl)
+		return err
+	}, failed)
+	return stored, err
 }
 
 // abandon ends the lease at once and keeps the attempt number: what fn did is not known, so the

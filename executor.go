@@ -66,27 +66,41 @@ func New[T any](client redis.UniversalClient, opts ...Option) (*Executor[T], err
 // Run returns fn's outcome, or zero and an error of this package, or the error of ctx. Two
 // errors come with the value: ErrNotRecorded and ErrLeaseLost. So does a *HookError.
 func (e *Executor[T]) Run(ctx context.Context, key string, fn func(ctx context.Context) (T, error), opts ...RunOption) (T, error) {
-	var ran T
+	return e.run(ctx, key, fn, opts, e.core.store.client)
+}
+
+func (e *Executor[T]) run(ctx context.Context, key string, fn func(ctx context.Context) (T, error), opts []RunOption, via processor) (T, error) {
 	cfg, err := e.configure(ctx, fn == nil, opts)
 	if err != nil {
-		return ran, err
+		var zero T
+		return zero, err
 	}
-	res := e.core.run(ctx, key, cfg, func(ctx context.Context) ending {
-		value, err := fn(ctx)
-		if err != nil {
-			return ending{err: err}
-		}
-		ran = value
-		payload, err := encodeValue(e.codec, value)
-		return ending{payload: payload, encodeErr: err}
-	})
+	act := &typedAction[T]{fn: fn, codec: e.codec}
+	res := e.core.run(ctx, key, cfg, act, via)
 	if cfg.report != nil {
 		*cfg.report = res.report()
 	}
 	if res.ran {
-		return e.executed(ctx, key, ran, &res)
+		return e.executed(ctx, key, act.value, &res)
 	}
 	return e.replayed(ctx, key, cfg, &res)
+}
+
+// A typedAction is fn as the core runs it.
+type typedAction[T any] struct {
+	fn    func(ctx context.Context) (T, error)
+	codec Codec[T]
+	value T // what fn returned
+}
+
+func (a *typedAction[T]) run(ctx context.Context) ending {
+	value, err := a.fn(ctx)
+	if err != nil {
+		return ending{err: err}
+	}
+	a.value = value
+	payload, err := encodeValue(a.codec, value)
+	return ending{payload: payload, encodeErr: err}
 }
 
 // Get returns the outcome of key to somebody who only wants to know it: it runs nothing and
@@ -126,6 +140,7 @@ func (e *Executor[T]) configure(ctx context.Context, nilFn bool, opts []RunOptio
 		}
 		o.applyRun(&cfg)
 	}
+	cfg.derive(e.core.lease)
 	return &cfg, validateRun(&cfg)
 }
 

@@ -20,10 +20,14 @@ type lease struct {
 	renewed time.Time // when the last successful claim or renewal was sent
 	asked   time.Time // when the renewal under way was begun, zero if none is
 	lost    bool
-	ending  bool   // fn has returned: what becomes of the lease concerns nobody any more
-	lose    func() // told once
+	ending  bool // fn has returned: what becomes of the lease concerns nobody any more
+	owner   owner
 	key     string
+	renewer *renewer
 }
+
+// An owner is told once that its lease is lost.
+type owner interface{ leaseLost() }
 
 func (l *lease) deadline() time.Time { return l.renewed.Add(l.duration) }
 
@@ -42,9 +46,6 @@ type renewer struct {
 	firing sync.WaitGroup
 }
 
-// renewBatch is how many leases go into one pipeline.
-const renewBatch = 1000
-
 func newRenewer(s *store, duration time.Duration, onEvent func(Event), logger *slog.Logger) *renewer {
 	return &renewer{
 		store:    s,
@@ -56,11 +57,11 @@ func newRenewer(s *store, duration time.Duration, onEvent func(Event), logger *s
 	}
 }
 
-// keep renews l until drop, and calls lose if it is lost before ending.
-func (r *renewer) keep(l *lease, lose func()) {
+// keep renews l until drop, and tells its owner if it is lost before ending.
+func (r *renewer) keep(l *lease, by owner) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	l.lose = lose
+	l.owner, l.renewer = by, r
 	r.leases[l] = struct{}{}
 	if r.timer == nil {
 		r.arm(r.tick)
@@ -84,9 +85,9 @@ func (r *renewer) drop(l *lease) {
 }
 
 // left returns what is left of l as far as this process knows.
-func (r *renewer) left(l *lease) time.Duration {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+func (l *lease) left() time.Duration {
+	l.renewer.mu.Lock()
+	defer l.renewer.mu.Unlock()
 	return max(0, time.Until(l.deadline()))
 }
 
@@ -124,7 +125,7 @@ func lostEvent(l *lease) Event {
 	return Event{Kind: EventLeaseLost, Key: l.key, Attempt: int(l.attempt), Err: ErrLeaseLost}
 }
 
-// batches groups leases by server, renewBatch at most in each group.
+// batches groups leases by server, pipelineLimit at most in each group.
 func (r *renewer) batches(due []renewal) (batches [][]renewal) {
 	byServer := make(map[string][]renewal)
 	for _, one := range due {
@@ -132,7 +133,7 @@ func (r *renewer) batches(due []renewal) (batches [][]renewal) {
 		byServer[address] = append(byServer[address], one)
 	}
 	for _, group := range byServer {
-		batches = slices.AppendSeq(batches, slices.Chunk(group, renewBatch))
+		batches = slices.AppendSeq(batches, slices.Chunk(group, pipelineLimit))
 	}
 	return batches
 }
@@ -170,7 +171,7 @@ func (r *renewer) check(now time.Time) (due []renewal, lost []*lease) {
 // end marks l lost. The caller holds the mutex.
 func (r *renewer) end(l *lease) {
 	l.lost = true
-	l.lose()
+	l.owner.leaseLost()
 }
 
 func (r *renewer) renew(batch []renewal) {

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/idempotent-go/idempotent/internal/flight"
 )
 
 // An operation is one Run on its way to an outcome: what it is called, how it is to be run, and
@@ -16,6 +18,7 @@ type operation struct {
 	key       string
 	name      string // in Redis
 	cfg       *runConfig
+	via       processor // what claims and commits are sent through
 	token     token
 	waitUntil time.Time
 	closing   <-chan struct{} // nil for a run that close does not end
@@ -23,6 +26,27 @@ type operation struct {
 	// fingerprint is what goes into the record: the call's own or, when it has none, that of the
 	// execution it takes over from.
 	fingerprint []byte
+
+	fresh   flight.Call[standing] // this Run's own flight, if it begins one
+	leading leading
+	room    claimRoom
+}
+
+// A claimRoom is memory for the first claim of an operation, which is the only one for most. A
+// second one has none: the client may still hold the first, if its context ended.
+type claimRoom struct {
+	taken   bool
+	args    [claimArgs]any
+	running [maxRunningSize]byte
+	found   record
+}
+
+func (r *claimRoom) take() (args []any, running []byte, found *record) {
+	if r.taken {
+		return nil, nil, new(record)
+	}
+	r.taken = true
+	return r.args[:0], r.running[:0], &r.found
 }
 
 // ended says why there is no point in going on, if so.
@@ -38,9 +62,10 @@ func (op *operation) ended(ctx context.Context) error {
 	}
 }
 
-// retention is how long a running record outlives its lease, and a refused one lives.
-func (op *operation) retention() time.Duration {
-	return max(op.cfg.ttl, op.cfg.recordTTL(outcomeError)).Truncate(time.Millisecond)
+// derive sets what follows from the options.
+func (c *runConfig) derive(lease time.Duration) {
+	c.retention = max(c.ttl, c.recordTTL(outcomeError)).Truncate(time.Millisecond)
+	c.claimPX = (lease + c.retention).Milliseconds()
 }
 
 func (c *runConfig) recordTTL(o outcome) time.Duration {
@@ -50,8 +75,8 @@ func (c *runConfig) recordTTL(o outcome) time.Duration {
 	return c.ttl
 }
 
-func (c *core) running(op *operation, attempt uint32) *record {
-	return &record{
+func (c *core) running(op *operation, attempt uint32) record {
+	return record{
 		kind:        kindRunning,
 		token:       op.token,
 		attempt:     attempt,
@@ -59,7 +84,7 @@ func (c *core) running(op *operation, attempt uint32) *record {
 		fingerprint: op.fingerprint,
 		refuse:      op.cfg.interrupted == Refuse,
 		lease:       c.lease,
-		retention:   op.retention(),
+		retention:   op.cfg.retention,
 	}
 }
 
@@ -85,8 +110,10 @@ func (c *core) claim(ctx context.Context, op *operation) (finding, error) {
 			return f, err
 		}
 	}
+	args, running, rec := op.room.take()
 	sent := time.Now()
-	there, err := c.store.claim(ctx, op.name, c.running(op, 1).encode(), c.lease+op.retention())
+	mine := c.running(op, 1)
+	there, err := c.store.claim(ctx, op.via, op.name, mine.appendTo(running), op.cfg.claimPX, args)
 	switch {
 	case wrongType(err):
 		return finding{}, storeError(err)
@@ -100,15 +127,13 @@ func (c *core) claim(ctx context.Context, op *operation) (finding, error) {
 	if there == nil {
 		return c.own(ctx, op, 1, sent)
 	}
-	rec, err := c.decode(op, there)
-	if err != nil {
+	if err := c.decodeInto(rec, op, there); err != nil {
 		return finding{}, err
 	}
 	if rec.kind == kindRunning && rec.token == op.token { // an earlier delivery of this claim
-		if c.store.ack.replicas > 0 {
-			sent = time.Time{} // this one wrote nothing, so there was nothing to wait for: renew
-		}
-		return c.own(ctx, op, rec.attempt, sent)
+		// Nobody knows how long ago that was, and this one wrote nothing that replicas could
+		// acknowledge: the lease begins with a renewal.
+		return c.own(ctx, op, rec.attempt, time.Time{})
 	}
 	return finding{rec: rec, raw: there, stored: true}, nil
 }
@@ -131,13 +156,13 @@ func (c *core) own(ctx context.Context, op *operation, attempt uint32, sent time
 		token:     op.token,
 		attempt:   attempt,
 		duration:  c.lease,
-		retention: op.retention(),
+		retention: op.cfg.retention,
 		renewed:   sent,
 	}
 	if time.Since(sent) < c.lease*2/3 {
 		return finding{lease: l}, nil
 	}
-	// The reply took so long that the lease may be over before fn begins.
+	// The lease may be over before fn begins.
 	why := errSlow
 	for range 3 {
 		sent = time.Now()
@@ -163,9 +188,9 @@ var errSlow = errors.New("the server takes longer than the lease to answer")
 // error says, since go-redis repeats commands by itself. The operation goes on under another
 // token, which neither the late release nor the late command can touch.
 func (c *core) disown(ctx context.Context, op *operation, attempt uint32) {
-	lost := *op
+	lost := &operation{name: op.name, cfg: op.cfg, token: op.token, fingerprint: op.fingerprint}
 	op.token = newToken()
-	c.inBackground(ctx, func(ctx context.Context) error { return c.giveUp(ctx, &lost, attempt, nil) })
+	c.inBackground(ctx, func(ctx context.Context) error { return c.giveUp(ctx, lost, attempt, nil) })
 }
 
 // giveUp releases an operation that is ours. The first attempt leaves no trace, unless what it did
@@ -187,7 +212,7 @@ func (c *core) giveUp(ctx context.Context, op *operation, attempt uint32, shared
 func (c *core) ownerless(op *operation, attempt uint32) *record {
 	rec := c.running(op, attempt)
 	rec.token = newToken()
-	return rec
+	return &rec
 }
 
 // look reads who has the operation, and takes it over if its owner is dead.
@@ -231,7 +256,7 @@ func (c *core) takeOver(ctx context.Context, op *operation, dead finding) (findi
 	refuse := dead.rec.refuse || op.cfg.interrupted == Refuse
 	next := c.running(op, dead.rec.attempt+1)
 	next.fingerprint = firstFingerprint(op.cfg.fingerprint, dead.rec.fingerprint)
-	ttl := c.lease + op.retention()
+	ttl := c.lease + op.cfg.retention
 	if refuse {
 		next = interrupted(dead.rec, op.token)
 		ttl = dead.rec.retention
@@ -252,7 +277,7 @@ func (c *core) takeOver(ctx context.Context, op *operation, dead finding) (findi
 	}
 	switch {
 	case taken && refuse:
-		return finding{rec: next, stored: true}, nil
+		return finding{rec: &next, stored: true}, nil
 	case taken:
 		op.fingerprint = next.fingerprint
 		return c.own(ctx, op, next.attempt, sent)
@@ -267,8 +292,8 @@ func (c *core) takeOver(ctx context.Context, op *operation, dead finding) (findi
 }
 
 // interrupted is the record of an execution that stays refused.
-func interrupted(dead *record, by token) *record {
-	return &record{
+func interrupted(dead *record, by token) record {
+	return record{
 		kind:        kindDone,
 		token:       by,
 		attempt:     dead.attempt,
@@ -294,11 +319,19 @@ func firstFingerprint(a, b []byte) []byte {
 }
 
 func (c *core) decode(op *operation, raw []byte) (*record, error) {
-	rec, err := decodeRecord(raw)
+	rec := new(record)
+	if err := c.decodeInto(rec, op, raw); err != nil {
+		return nil, err
+	}
+	return rec, nil
+}
+
+func (c *core) decodeInto(rec *record, op *operation, raw []byte) error {
+	err := rec.decode(raw)
 	if err != nil {
 		c.logger.Error("idempotent: unreadable record", "key", op.key, "namespace", c.namespace, "error", err.Error())
 	}
-	return rec, err
+	return err
 }
 
 // storeError says what a failed command means to a caller whose fn did not run.

@@ -55,7 +55,7 @@ func TestLateRenewalDoesNotReviveAnAbandonedExecution(t *testing.T) {
 	e, err := New[string](client)
 	require.NoError(t, err)
 	defer e.Close()
-	op := &operation{key: "order-1", name: redisName("default", "order-1"), cfg: &e.core.defaults, token: newToken()}
+	op := &operation{via: e.core.store.client, key: "order-1", name: redisName("default", "order-1"), cfg: &e.core.defaults, token: newToken()}
 	found, err := e.core.claim(t.Context(), op)
 	require.NoError(t, err)
 	require.NotNil(t, found.lease)
@@ -72,17 +72,22 @@ func TestLateRenewalDoesNotReviveAnAbandonedExecution(t *testing.T) {
 	assert.Equal(t, StateAbandoned, status.State)
 }
 
+// untold counts how often an owner was told of a loss.
+type untold int
+
+func (u *untold) leaseLost() { *u++ }
+
 // A renewal that meets the outcome is no loss of the lease.
 func TestRenewalAfterTheCommitIsNoLoss(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		lost := false
+		p := new(untold)
 		r := newRenewer(nil, time.Minute, func(Event) {}, slog.New(slog.DiscardHandler))
 		l := &lease{duration: time.Minute, renewed: time.Now()}
-		r.keep(l, func() { lost = true })
+		r.keep(l, p)
 		r.ending(l)
 		event := r.finish(renewal{lease: l, mine: false}, time.Now())
 		assert.Zero(t, event)
-		assert.False(t, lost)
+		assert.Zero(t, *p)
 		r.drop(l)
 		r.close()
 	})
@@ -100,7 +105,7 @@ func TestOnlyTheOwnerWrites(t *testing.T) {
 
 	stranger := newToken()
 	done := record{kind: kindDone, token: stranger, attempt: 1, at: time.Now(), outcome: outcomeValue}
-	stored, err := s.commit(t.Context(), name, stranger, done.encode(), time.Hour)
+	stored, err := s.commit(t.Context(), client, name, done.encode(), time.Hour)
 	require.NoError(t, err)
 	assert.False(t, stored)
 	require.NoError(t, s.release(t.Context(), name, stranger, []byte{messageFree}, nil))
@@ -132,7 +137,7 @@ func TestLateReleaseDoesNotEndALaterClaim(t *testing.T) {
 	e, err := New[string](client)
 	require.NoError(t, err)
 	defer e.Close()
-	op := &operation{key: "order-1", name: redisName("default", "order-1"), cfg: &e.core.defaults, token: newToken()}
+	op := &operation{via: e.core.store.client, key: "order-1", name: redisName("default", "order-1"), cfg: &e.core.defaults, token: newToken()}
 	doubtful := op.token
 	e.core.disown(t.Context(), op, 1)
 	e.core.active.Wait()

@@ -59,6 +59,9 @@ type runConfig struct {
 	fingerprint  []byte
 	detached     bool
 	report       *Report
+
+	retention time.Duration // how long a running record outlives its lease, and a refused one lives
+	claimPX   any           // lease + retention in ms, as the argument of each claim
 }
 
 func defaultConfig() config {
@@ -154,8 +157,10 @@ func WithMessageLimit(bytes int) Option {
 //
 // It costs a first run one more round trip, and the time that replicas take; a replay costs
 // nothing more. It protects only if the server that is promoted has what n replicas
-// acknowledged: Sentinel and Cluster prefer the replica that is furthest, but do not promise it,
-// unless n is the number of all replicas that may be promoted. The default is not to wait.
+// acknowledged: be sure of that by making n the number of all replicas that may be promoted.
+// Between the write of an outcome and its acknowledgement, others can already get it from the
+// master; should the master and the owner both die then, it is run again as the next attempt. The
+// default is not to wait.
 func WithReplicaAck(n int, timeout time.Duration) Option {
 	return option(func(c *config) { c.ack, c.ackSet = replicaAck{n, timeout}, true })
 }

@@ -203,6 +203,10 @@ func (refuse) DialHook(next redis.DialHook) redis.DialHook { return next }
 func (r refuse) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
 		if err := r.names[cmd.Name()]; err != nil {
+			if raw, ok := cmd.(*redis.RawCmd); ok {
+				raw.SetVal([]byte("-" + err.Error() + "\r\n"))
+				return nil
+			}
 			cmd.SetErr(err)
 			return err
 		}

@@ -57,8 +57,15 @@ const (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
+// maxRunningSize is how long a running record can become, but for its fingerprint.
+const maxRunningSize = headSize + 3 + 3*binary.MaxVarintLen64 + binary.MaxVarintLen32 + crc32.Size
+
 func (r *record) encode() []byte {
-	b := make([]byte, 0, headSize+3+2*binary.MaxVarintLen64+2*binary.MaxVarintLen32+len(r.fingerprint)+len(r.payload)+crc32.Size)
+	return r.appendTo(make([]byte, 0, maxRunningSize+len(r.fingerprint)+len(r.payload)))
+}
+
+// appendTo encodes the record into b, which is empty.
+func (r *record) appendTo(b []byte) []byte {
 	b = append(b, recordVersion, r.kind)
 	b = append(b, r.token[:]...)
 	b = append(b, r.detail())
@@ -92,48 +99,56 @@ func payloadIn(raw []byte, size int) []byte {
 	return raw[end-size : end : end]
 }
 
-// decodeRecord reads what encode wrote and refuses everything else with ErrCorruptRecord. The
-// record keeps b for its payload and fingerprint.
 func decodeRecord(b []byte) (*record, error) {
+	rec := new(record)
+	if err := rec.decode(b); err != nil {
+		return nil, err
+	}
+	return rec, nil
+}
+
+// decode reads what encode wrote and refuses everything else with ErrCorruptRecord. The record
+// keeps b for its payload and fingerprint.
+func (r *record) decode(b []byte) error {
 	if len(b) == 0 {
-		return nil, corrupt("is empty")
+		return corrupt("is empty")
 	}
 	if b[0] != recordVersion {
-		return nil, corrupt("has version %d, this library reads %d", b[0], recordVersion)
+		return corrupt("has version %d, this library reads %d", b[0], recordVersion)
 	}
 	if len(b) < headSize+crc32.Size {
-		return nil, corrupt("is %d bytes long, too short", len(b))
+		return corrupt("is %d bytes long, too short", len(b))
 	}
 	body, sum := b[:len(b)-crc32.Size], binary.LittleEndian.Uint32(b[len(b)-crc32.Size:])
 	if crc32.Checksum(body, castagnoli) != sum {
-		return nil, corrupt("has a wrong checksum")
+		return corrupt("has a wrong checksum")
 	}
-	rec := &record{kind: body[1], token: token(body[2:headSize])}
+	*r = record{kind: body[1], token: token(body[2:headSize])}
 	in := reader{b: body[headSize:]}
 	detail := in.byte()
 	attempt := in.uvarint()
 	at := in.uvarint()
-	rec.fingerprint = in.take(int(in.byte()))
-	switch rec.kind {
+	r.fingerprint = in.take(int(in.byte()))
+	switch r.kind {
 	case kindRunning:
-		rec.refuse = detail == 1
-		rec.lease = in.millis()
-		rec.retention = in.millis()
+		r.refuse = detail == 1
+		r.lease = in.millis()
+		r.retention = in.millis()
 		in.bad = in.bad || len(in.b) > 0 || detail > 1
 	case kindDone:
-		rec.outcome = outcome(detail)
-		rec.codec = codecID(in.byte())
-		rec.payload = in.b
-		in.bad = in.bad || rec.outcome < outcomeValue || rec.outcome > outcomeInterrupted
+		r.outcome = outcome(detail)
+		r.codec = codecID(in.byte())
+		r.payload = in.b
+		in.bad = in.bad || r.outcome < outcomeValue || r.outcome > outcomeInterrupted
 	default:
 		in.bad = true
 	}
-	if in.bad || attempt == 0 || attempt > maxAttempt || at > maxMillis || len(rec.fingerprint) > maxFingerprintSize {
-		return nil, corrupt("has a field out of range")
+	if in.bad || attempt == 0 || attempt > maxAttempt || at > maxMillis || len(r.fingerprint) > maxFingerprintSize {
+		return corrupt("has a field out of range")
 	}
-	rec.attempt = uint32(attempt)
-	rec.at = time.UnixMilli(int64(at))
-	return rec, nil
+	r.attempt = uint32(attempt)
+	r.at = time.UnixMilli(int64(at))
+	return nil
 }
 
 const (

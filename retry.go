@@ -26,10 +26,18 @@ func (b *backoff) reset() { b.last = 0 }
 // retry repeats try until it succeeds or ctx ends, and then returns the last error that says more
 // than that ctx ended. failed, if not nil, is told of each failure that is followed by another try.
 func retry(ctx context.Context, try func() error, failed func(error)) error {
+	err := try()
+	if err == nil {
+		return nil
+	}
+	return retryAfter(ctx, err, try, failed)
+}
+
+// retryAfter goes on after a first try that failed.
+func retryAfter(ctx context.Context, err error, try func() error, failed func(error)) error {
 	pause := backoff{first: 20 * time.Millisecond, limit: time.Second}
 	var last error
 	for {
-		err := try()
 		switch {
 		case err == nil:
 			return nil
@@ -49,5 +57,6 @@ func retry(ctx context.Context, try func() error, failed func(error)) error {
 			return err
 		case <-time.After(pause.next()):
 		}
+		err = try()
 	}
 }

@@ -1,6 +1,7 @@
 package idempotent
 
 import (
+	"bytes"
 	"context"
 	"embed"
 	"errors"
@@ -45,12 +46,14 @@ const (
 // store speaks to Redis: one method for each step of the protocol, bytes in and bytes out. All
 // of them may be repeated, by go-redis or by us, without harm.
 type store struct {
-	client       redis.UniversalClient
-	identity     any    // the client if it can be compared, else nil
-	publish      string // PUBLISH, or SPUBLISH on Cluster
-	messageLimit int
-	ack          replicaAck
-	scriptClaim  atomic.Bool // the server refused SET with NX and GET
+	client               redis.UniversalClient
+	identity             any    // the client if it can be compared, else nil
+	publish              string // PUBLISH, or SPUBLISH on Cluster
+	messageLimit         int
+	ack                  replicaAck
+	publishArg, limitArg any // the same, as the arguments of each commit
+
+	scriptClaim atomic.Bool // the server refused SET with NX and GET
 }
 
 // The clients that speak to several servers, also when they are wrapped.
@@ -72,20 +75,60 @@ func newStore(client redis.UniversalClient, cfg *config) *store {
 	if _, ok := client.(cluster); ok {
 		s.publish = "SPUBLISH"
 	}
+	s.publishArg, s.limitArg = s.publish, s.messageLimit
 	return s
 }
 
-// claim stores the running record if there is none. It returns the record that is there, nil if
+// claimArgs is how many arguments a claim has.
+const claimArgs = 7
+
+// A processor sends one command and returns when its reply is there: the client, or a batch.
+type processor interface {
+	Process(ctx context.Context, cmd redis.Cmder) error
+}
+
+// claim stores the running record, for px ms, if there is none. It returns the record that is there, nil if
 // the claim was made.
-func (s *store) claim(ctx context.Context, name string, running []byte, ttl time.Duration) ([]byte, error) {
+// args is room for the arguments.
+func (s *store) claim(ctx context.Context, via processor, name string, running []byte, px any, args []any) ([]byte, error) {
+	if s.ack.replicas == 0 && !s.scriptClaim.Load() {
+		// A nil reply is an error to go-redis, and a costly one; here it is the usual case.
+		cmd := redis.NewRawCmd(ctx, append(args, "set", name, running, "nx", "get", "px", px)...)
+		if err := via.Process(ctx, cmd); err != nil {
+			return nil, err
+		}
+		if there, ok := bulk(cmd.Val()); ok {
+			return there, nil
+		}
+		// A raw reply hides an error from go-redis, which follows MOVED, waits for LOADING and the
+		// like; the same claim again does no harm, since it knows its own token.
+	}
+	return s.claimTyped(ctx, name, running, px)
+}
+
+// bulk reads a raw reply: a string, or nil.
+func bulk(raw []byte) (value []byte, ok bool) {
+	line, rest, _ := bytes.Cut(raw, []byte("\r\n"))
+	switch {
+	case len(line) == 0:
+		return nil, false
+	case line[0] == '_', string(line) == "$-1":
+		return nil, true
+	case line[0] != '$' || len(rest) < 2:
+		return nil, false
+	}
+	return rest[: len(rest)-2 : len(rest)-2], true
+}
+
+func (s *store) claimTyped(ctx context.Context, name string, running []byte, px any) ([]byte, error) {
 	if !s.scriptClaim.Load() {
-		there, err := s.setNX(ctx, name, running, ttl)
+		there, err := s.setNX(ctx, name, running, px)
 		if err == nil || !strings.HasPrefix(err.Error(), "ERR syntax error") {
 			return there, err
 		}
 		s.scriptClaim.Store(true)
 	}
-	cmd, err := s.run(ctx, claimScript, name, running, ttl.Milliseconds())
+	cmd, err := s.run(ctx, claimScript, name, running, px)
 	if there, ok := cmd.Val().(string); ok {
 		return []byte(there), nil
 	}
@@ -96,8 +139,8 @@ func (s *store) claim(ctx context.Context, name string, running []byte, ttl time
 }
 
 // setNX is the claim where SET takes NX together with GET.
-func (s *store) setNX(ctx context.Context, name string, running []byte, ttl time.Duration) ([]byte, error) {
-	cmd := redis.NewStringCmd(ctx, "set", name, running, "nx", "get", "px", ttl.Milliseconds())
+func (s *store) setNX(ctx context.Context, name string, running []byte, px any) ([]byte, error) {
+	cmd := redis.NewStringCmd(ctx, "set", name, running, "nx", "get", "px", px)
 	var err error
 	if s.ack.replicas == 0 {
 		err = s.client.Process(ctx, cmd)
@@ -118,14 +161,25 @@ func (s *store) setNX(ctx context.Context, name string, running []byte, ttl time
 
 // commit stores a finished record and publishes it. stored is false when somebody else's record
 // is there.
-func (s *store) commit(ctx context.Context, name string, t token, done []byte, ttl time.Duration) (stored bool, err error) {
-	cmd, err := s.run(ctx, commitScript, name, t[:], done, ttl.Milliseconds(), s.publish, s.messageLimit)
+func (s *store) commit(ctx context.Context, via processor, name string, done []byte, ttl time.Duration) (stored bool, err error) {
+	var cmd *redis.Cmd
+	if s.ack.replicas == 0 {
+		cmd = redis.NewCmd(ctx, "evalsha", commitScript.Hash(), one, name, done, ttl.Milliseconds(), s.publishArg, s.limitArg)
+		cmd.SetFirstKeyPos(3)
+		err = via.Process(ctx, cmd)
+	}
+	if s.ack.replicas > 0 || redis.HasErrorPrefix(err, "NOSCRIPT") {
+		cmd, err = s.run(ctx, commitScript, name, done, ttl.Milliseconds(), s.publish, s.messageLimit)
+	}
 	n, broken := cmd.Int()
 	if broken == nil && n == 0 {
 		return false, nil
 	}
 	return err == nil, err
 }
+
+// one is the number of keys of a script.
+var one any = 1
 
 // release gives the operation up: it deletes the record or puts one without an owner in its place.
 func (s *store) release(ctx context.Context, name string, t token, message []byte, stays *record) error {

@@ -155,12 +155,11 @@ func (w *wait) judge(f finding, err error) (over bool, _ error) {
 		return false, nil
 	}
 	w.pause.reset()
-	leaseEnd := time.Now().Add(f.left)
-	w.leaseEnd = leaseEnd
+	w.leaseEnd = time.Now().Add(f.left)
 	w.publish(standing{
 		phase:       phaseRunning,
 		fingerprint: f.rec.fingerprint,
-		leaseLeft:   func() time.Duration { return max(0, time.Until(leaseEnd)) },
+		lease:       until(w.leaseEnd),
 	})
 	sleep := f.left + time.Millisecond // PTTL rounds
 	if !w.confirmed {

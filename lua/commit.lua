@@ -1,25 +1,24 @@
 -- Stores the outcome of an execution and tells the waiters.
 -- KEYS[1]  the operation, also the channel
--- ARGV[1]  the owner's token
--- ARGV[2]  the finished record
--- ARGV[3]  how long it lives, ms
--- ARGV[4]  PUBLISH or SPUBLISH
--- ARGV[5]  the largest record, in bytes, that travels inside the message
+-- ARGV[1]  the finished record, with the owner's token
+-- ARGV[2]  how long it lives, ms
+-- ARGV[3]  PUBLISH or SPUBLISH
+-- ARGV[4]  the largest record, in bytes, that travels inside the message
 -- Returns 1 when the outcome is stored, now or by an earlier delivery of the same call,
 -- 0 when somebody else's record is there.
 -- A record starts with version (1 byte), kind (1 byte: R or D) and token (16 bytes).
 local head = redis.call('GETRANGE', KEYS[1], 0, 17)
 if head ~= '' then
-  if string.sub(head, 3) ~= ARGV[1] then return 0 end
+  if string.sub(head, 3) ~= string.sub(ARGV[1], 3, 18) then return 0 end
   if string.sub(head, 2, 2) == 'D' then
-    redis.call('PEXPIRE', KEYS[1], ARGV[3]) -- a write, so that WAIT on this connection means something
+    redis.call('PEXPIRE', KEYS[1], ARGV[2]) -- a write, so that WAIT on this connection means something
     return 1
   end
 end
-redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
-if #ARGV[2] <= tonumber(ARGV[5]) then
-  redis.call(ARGV[4], KEYS[1], 'R' .. ARGV[2])
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+if #ARGV[1] <= tonumber(ARGV[4]) then
+  redis.call(ARGV[3], KEYS[1], 'R' .. ARGV[1])
 else
-  redis.call(ARGV[4], KEYS[1], 'G')
+  redis.call(ARGV[3], KEYS[1], 'G')
 end
 return 1

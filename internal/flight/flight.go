@@ -20,9 +20,9 @@ type Call[S any] struct {
 	followers int
 }
 
-// Enter joins the call for key, or begins it. The caller that leads must end with Settle or
-// Vacate, one that follows with Leave or by taking the lead.
-func (g *Group[S]) Enter(key string) (call *Call[S], leads bool) {
+// Enter joins the call for key, or begins it in the zero Call fresh. The caller that leads must
+// end with Settle or Vacate, one that follows with Leave or by taking the lead.
+func (g *Group[S]) Enter(key string, fresh *Call[S]) (call *Call[S], leads bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if c, ok := g.calls[key]; ok {
@@ -35,9 +35,9 @@ func (g *Group[S]) Enter(key string) (call *Call[S], leads bool) {
 	if g.calls == nil {
 		g.calls = make(map[string]*Call[S])
 	}
-	c := &Call[S]{group: g, key: key}
-	g.calls[key] = c
-	return c, true
+	fresh.group, fresh.key = g, key
+	g.calls[key] = fresh
+	return fresh, true
 }
 
 // Detach makes later callers of key begin a call of their own. Those already in stay together.

@@ -15,7 +15,7 @@ import (
 // enter joins the call for key and checks whether that leads.
 func enter(t *testing.T, g *Group[string], key string, wantLeads bool) *Call[string] {
 	t.Helper()
-	c, leads := g.Enter(key)
+	c, leads := g.Enter(key, new(Call[string]))
 	require.Equal(t, wantLeads, leads)
 	return c
 }
@@ -279,7 +279,7 @@ func TestManyCallers(t *testing.T) {
 			random := rand.New(rand.NewPCG(1, uint64(caller)))
 			for range rounds {
 				key := random.IntN(keys)
-				call, leads := g.Enter(fmt.Sprint(key))
+				call, leads := g.Enter(fmt.Sprint(key), new(Call[int64]))
 				for !leads {
 					status, changed := call.Watch()
 					if status < 0 {
@@ -339,7 +339,7 @@ func TestManyCallersWithDetach(t *testing.T) {
 				if random.IntN(8) == 0 {
 					g.Detach("key")
 				}
-				call, leads := g.Enter("key")
+				call, leads := g.Enter("key", new(Call[int]))
 				for !leads {
 					status, changed := call.Watch()
 					if status < 0 {
