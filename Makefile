@@ -1,16 +1,17 @@
 # make demo    shows the library at work: real processes, a real Redis where there is one
 # make test    checks and tests everything, and installs a Redis if there is none
+# make spec    checks the model of the protocol, and installs spin if there is none
 # make fuzz    runs each fuzz target for FUZZTIME
 
 MODULES  := . examples
 FUZZTIME ?= 30s
 
-.PHONY: demo test check redis fuzz
+.PHONY: demo test check redis spec fuzz
 
 demo:
 	@cd examples && go run ./quickstart
 
-test: check redis
+test: check redis spec
 	@set -e; for m in $(MODULES); do echo "== go test, $$m"; (cd $$m && go test -race -shuffle=on -timeout 20m ./...); done
 
 check:
@@ -18,6 +19,10 @@ check:
 
 redis:
 	@scripts/ensure-redis
+
+spec:
+	@scripts/ensure-spin
+	@spec/check
 
 fuzz:
 	@set -e; for p in . ./idemhttp; do for f in $$(grep -ho '^func Fuzz[A-Za-z]*' $$p/*_test.go | cut -d' ' -f2); do go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p; done; done
