@@ -3,7 +3,7 @@
 # make spec    checks the model of the protocol, and installs spin if there is none
 # make fuzz    runs each fuzz target for FUZZTIME
 
-MODULES  := . examples
+MODULES  := . examples integration
 FUZZTIME ?= 30s
 
 .PHONY: demo test check redis spec fuzz
