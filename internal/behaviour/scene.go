@@ -80,6 +80,7 @@ func (u unrenewed) Pipeline() redis.Pipeliner { return u.closed.Pipeline() }
 type (
 	cluster interface {
 		MasterForKey(ctx context.Context, key string) (*redis.Client, error)
+		ForEachMaster(ctx context.Context, do func(context.Context, *redis.Client) error) error
 	}
 	ring interface {
 		GetShardClientForKey(key string) (*redis.Client, error)
