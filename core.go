@@ -25,6 +25,7 @@ type core struct {
 	hub     *hub
 	renewer *renewer
 	flights flight.Group[standing]
+	clocks  clockBook // of the servers, for Check
 
 	mu      sync.Mutex
 	closed  bool

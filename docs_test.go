@@ -101,6 +101,25 @@ func TestDocsTestingExampleCompiles(t *testing.T) {
 	assert.Contains(t, goBlocks(t, "docs/testing.md"), marked(t, "docs_test.go", "docs/testing.md"))
 }
 
+func TestDocsRedisExampleCompiles(t *testing.T) {
+	assert.Contains(t, goBlocks(t, "docs/redis.md"), marked(t, "example_test.go", "docs/redis.md"))
+}
+
+// The table of findings has each code once.
+func TestDocsFindings(t *testing.T) {
+	var codes, documented []string
+	for _, m := range regexp.MustCompile(`FindingCode = "([a-z-]+)"`).FindAllStringSubmatch(readText(t, "check.go"), -1) {
+		codes = append(codes, "`"+m[1]+"`")
+	}
+	_, section, found := strings.Cut(readText(t, "docs/redis.md"), "\n## Check\n")
+	require.True(t, found)
+	for _, row := range tableRows(section) {
+		documented = append(documented, row[0])
+	}
+	require.NotEmpty(t, codes)
+	assert.ElementsMatch(t, codes, documented)
+}
+
 // documents are the Markdown files that have to be true.
 func documents(t *testing.T) []string {
 	t.Helper()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -371,6 +372,31 @@ func ExampleExecutor_Peek() {
 	// running 1 <nil>
 	// succeeded 1 <nil>
 	// absent 0 <nil>
+}
+
+// At the start of a program: log what Check finds, and do not start where records are not safe.
+func ExampleExecutor_Check() {
+	charges, stop := exampleExecutor[Charge]()
+	defer stop()
+	logger := slog.New(slog.DiscardHandler)
+
+	fit := func(ctx context.Context) error {
+		// docs/redis.md: begin
+		findings, err := charges.Check(ctx)
+		if err != nil {
+			return err // Redis cannot be asked: try again, or fail
+		}
+		for _, f := range findings {
+			if f.Severity >= idempotent.SeverityUnsafe {
+				return errors.New(f.String())
+			}
+			logger.Warn("redis", "code", f.Code, "server", f.Server, "found", f.Detail, "advice", f.Advice)
+		}
+		return nil
+		// docs/redis.md: end
+	}
+	fmt.Println(fit(context.Background()))
+	// Output: <nil>
 }
 
 // A record that another codec, or another T, has written is an error, never a second run.
