@@ -245,7 +245,8 @@ func (k *checkup) servers(ctx context.Context) ([]*inspection, error) {
 	var found []*inspection
 	switch client := k.core.store.client.(type) {
 	case cluster:
-		for address, server := range k.core.store.masters(ctx) {
+		masters, _ := k.core.store.nodes(ctx) // noMaster says why there are none
+		for address, server := range masters {
 			found = append(found, k.inspection(address, server))
 		}
 		if len(found) == 0 {

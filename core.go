@@ -25,7 +25,8 @@ type core struct {
 	hub     *hub
 	renewer *renewer
 	flights flight.Group[standing]
-	clocks  clockBook // of the servers, for Check
+	clocks  clockBook    // of the servers, for Check
+	cache   *replayCache // nil when off
 
 	mu      sync.Mutex
 	closed  bool
@@ -51,8 +52,12 @@ func newCore(cfg *config, s *store, codec codecID) *core {
 		stopped:   make(chan struct{}),
 	}
 	c.defaults.derive(c.lease)
+	s.cacheChannel = cacheChannel(cfg.namespace)
 	c.closing, c.endRuns = context.WithCancel(context.Background())
 	c.renewer = newRenewer(s, c.lease, c.leaseEvent, cfg.logger)
+	if cfg.cached {
+		c.cache = newReplayCache(cfg.cacheEntries, s, cfg.logger)
+	}
 	return c
 }
 
@@ -142,7 +147,6 @@ func (c *core) newOperation(key string, cfg *runConfig, nested bool) *operation 
 		key:         key,
 		name:        redisName(c.namespace, key),
 		cfg:         cfg,
-		via:         c.store.client,
 		token:       newToken(),
 		waitUntil:   time.Now().Add(cfg.waitTimeout),
 		fingerprint: cfg.fingerprint,
@@ -195,6 +199,7 @@ func (c *core) close() {
 	if first {
 		c.hub.close()
 		c.renewer.close()
+		c.cache.close()
 		close(c.stopped)
 	}
 	<-c.stopped

@@ -43,7 +43,7 @@ func (e serverError) Error() string { return string(e) }
 func (serverError) RedisError()     {}
 
 func isTakeOver(cmd redis.Cmder) bool {
-	return (cmd.Name() == "evalsha" || cmd.Name() == "eval") && len(cmd.Args()) == 10
+	return (cmd.Name() == "evalsha" || cmd.Name() == "eval") && len(cmd.Args()) == 11
 }
 
 // The server executes a take-over, its reply is lost, and the repetitions by go-redis are

@@ -240,6 +240,7 @@ var errRefused = errors.New("somebody else has taken over")
 func (p *performance) commit(rec *record, raw []byte, res *result) {
 	event := Event{Key: p.op.key, Attempt: int(rec.attempt), Size: len(raw)}
 	began := time.Now()
+	mark := p.cache.mark()
 	ttl := p.op.cfg.recordTTL(rec.outcome)
 	stored, err := p.store.commit(context.WithoutCancel(p.ctx), p.op.via, p.op.name, raw, ttl)
 	if err != nil {
@@ -257,6 +258,7 @@ func (p *performance) commit(rec *record, raw []byte, res *result) {
 	default:
 		event.Kind = EventRecorded
 		res.at = rec.at
+		mark.keep(p.op.key, rec, len(raw), ttl)
 		p.lead.settle(settlement{rec: rec, stored: true, source: Executed})
 	}
 	if event.Kind == EventCommitFailed {
@@ -277,7 +279,7 @@ func (p *performance) commitAgain(raw []byte, ttl time.Duration, event Event, er
 		p.observe(p.ctx, retried)
 	}
 	err = retryAfter(ctx, err, func() (err error) {
-		stored, err = p.store.commit(ctx, p.store.client, p.op.name, raw, ttl)
+		stored, err = p.store.commit(ctx, nil, p.op.name, raw, ttl)
 		return err
 	}, failed)
 	return stored, err

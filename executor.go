@@ -66,22 +66,23 @@ func New[T any](client redis.UniversalClient, opts ...Option) (*Executor[T], err
 // Run returns fn's outcome, or zero and an error of this package, or the error of ctx. Two
 // errors come with the value: ErrNotRecorded and ErrLeaseLost. So does a *HookError.
 func (e *Executor[T]) Run(ctx context.Context, key string, fn func(ctx context.Context) (T, error), opts ...RunOption) (T, error) {
-	return e.run(ctx, key, fn, opts, e.core.store.client)
+	return e.run(ctx, key, fn, opts, nil)
 }
 
+// run is a Run whose commands go through via, nil for the client.
 func (e *Executor[T]) run(ctx context.Context, key string, fn func(ctx context.Context) (T, error), opts []RunOption, via processor) (T, error) {
 	cfg, err := e.configure(ctx, fn == nil, opts)
 	if err != nil {
 		var zero T
 		return zero, err
 	}
+	if res, hit := e.core.cached(ctx, key, cfg); hit {
+		return e.replayed(ctx, key, cfg, &res)
+	}
 	act := &typedAction[T]{fn: fn, codec: e.codec}
 	res := e.core.run(ctx, key, cfg, act, via)
-	if cfg.report != nil {
-		*cfg.report = res.report()
-	}
 	if res.ran {
-		return e.executed(ctx, key, act.value, &res)
+		return e.executed(ctx, key, cfg, act.value, &res)
 	}
 	return e.replayed(ctx, key, cfg, &res)
 }
@@ -114,9 +115,9 @@ func (e *Executor[T]) Get(ctx context.Context, key string, opts ...RunOption) (T
 		var zero T
 		return zero, err
 	}
-	res := e.core.get(ctx, key, cfg)
-	if cfg.report != nil {
-		*cfg.report = res.report()
+	res, hit := e.core.cached(ctx, key, cfg)
+	if !hit {
+		res = e.core.get(ctx, key, cfg)
 	}
 	return e.replayed(ctx, key, cfg, &res)
 }
@@ -145,7 +146,8 @@ func (e *Executor[T]) configure(ctx context.Context, nilFn bool, opts []RunOptio
 }
 
 // executed is what the caller gets that ran fn.
-func (e *Executor[T]) executed(ctx context.Context, key string, value T, res *result) (T, error) {
+func (e *Executor[T]) executed(ctx context.Context, key string, cfg *runConfig, value T, res *result) (T, error) {
+	cfg.fill(res)
 	err := res.fnErr
 	if err == nil {
 		value, err = hook("OnActionSuccess", e.hooks.OnActionSuccess, ctx, key, value)
@@ -160,6 +162,7 @@ func (e *Executor[T]) executed(ctx context.Context, key string, value T, res *re
 
 // replayed is what a caller gets that did not run fn: its own copy of the outcome.
 func (e *Executor[T]) replayed(ctx context.Context, key string, cfg *runConfig, res *result) (T, error) {
+	cfg.fill(res)
 	var zero T
 	switch {
 	case res.rec == nil:
@@ -199,6 +202,13 @@ func both(own, err error) error {
 		return own
 	}
 	return fmt.Errorf("%w; %w", own, err)
+}
+
+// fill tells what there is to report, if that was asked for.
+func (c *runConfig) fill(res *result) {
+	if c.report != nil {
+		*c.report = res.report()
+	}
 }
 
 func (r *result) report() Report {

@@ -22,8 +22,9 @@ func dependencies(t *testing.T, pkg string) []string {
 	return strings.Fields(string(out))
 }
 
-// Somebody who imports this library gets go-redis and msgpack and nothing else, neither a test
-// framework nor an HTTP server nor a tracer.
+// Somebody who imports this library gets go-redis, msgpack and otter and nothing else, neither a test
+// framework nor an HTTP server nor a tracer. otter is there for WithReplayCache: it needs nothing but
+// the standard library, and starts nothing where there is no cache.
 func TestDependenciesOfTheLibrary(t *testing.T) {
 	forbidden := []string{
 		"testing", "net/http", "go.opentelemetry.io",
@@ -32,7 +33,7 @@ func TestDependenciesOfTheLibrary(t *testing.T) {
 	}
 	// github.com/x/y and what its modules need of others.
 	allowed := []string{
-		module, "github.com/redis/go-redis/v9", "github.com/vmihailenco/msgpack/v5", "github.com/vmihailenco/tagparser/v2",
+		module, "github.com/redis/go-redis/v9", "github.com/vmihailenco/msgpack/v5", "github.com/vmihailenco/tagparser/v2", "github.com/maypok86/otter/v2",
 		"github.com/cespare/xxhash/v2", "go.uber.org/atomic", "golang.org/x/sys",
 	}
 	deps := dependencies(t, ".")

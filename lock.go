@@ -111,9 +111,10 @@ func (c *core) claim(ctx context.Context, op *operation) (finding, error) {
 		}
 	}
 	args, running, rec := op.room.take()
+	mark := c.cache.mark()
 	sent := time.Now()
 	mine := c.running(op, 1)
-	there, err := c.store.claim(ctx, op.via, op.name, mine.appendTo(running), op.cfg.claimPX, args)
+	got, err := c.store.claim(ctx, op.via, op.name, mine.appendTo(running), op.cfg.claimPX, args, mark.valid())
 	switch {
 	case wrongType(err):
 		return finding{}, storeError(err)
@@ -124,10 +125,10 @@ func (c *core) claim(ctx context.Context, op *operation) (finding, error) {
 		c.disown(ctx, op, 1)
 		return finding{}, storeError(err)
 	}
-	if there == nil {
+	if got.raw == nil {
 		return c.own(ctx, op, 1, sent)
 	}
-	if err := c.decodeInto(rec, op, there); err != nil {
+	if err := c.decodeInto(rec, op, got.raw); err != nil {
 		return finding{}, err
 	}
 	if rec.kind == kindRunning && rec.token == op.token { // an earlier delivery of this claim
@@ -135,7 +136,8 @@ func (c *core) claim(ctx context.Context, op *operation) (finding, error) {
 		// acknowledge: the lease begins with a renewal.
 		return c.own(ctx, op, rec.attempt, time.Time{})
 	}
-	return finding{rec: rec, raw: there, stored: true}, nil
+	mark.keep(op.key, rec, len(got.raw), got.ttl)
+	return finding{rec: rec, raw: got.raw, stored: true}, nil
 }
 
 // findWhenFull reads what is stored when Redis refused a claim for lack of memory, so that outcomes
@@ -231,6 +233,7 @@ var errAbsent = errors.New("nothing is there")
 
 // find reads what is stored; absent is its error when nothing is.
 func (c *core) find(ctx context.Context, op *operation, absent error) (finding, error) {
+	mark := c.cache.mark()
 	got, err := c.store.read(ctx, op.name)
 	if err != nil {
 		return finding{}, storeError(err)
@@ -242,6 +245,7 @@ func (c *core) find(ctx context.Context, op *operation, absent error) (finding, 
 	if err != nil {
 		return finding{}, err
 	}
+	mark.keep(op.key, rec, len(got.raw), got.ttl)
 	return finding{rec: rec, raw: got.raw, left: got.ttl - rec.retention, stored: true}, nil
 }
 

@@ -100,6 +100,7 @@ func (c *core) forget(ctx context.Context, key string) error {
 	defer c.active.Done()
 	name := redisName(c.namespace, key)
 	defer c.flights.Detach(name) // an answer under way may be the forgotten one
+	defer c.cache.forget(key)    // also when what became of the command is not known
 	if err := c.store.forget(ctx, name); err != nil {
 		return redisError(ErrUnavailable, err)
 	}
@@ -115,6 +116,7 @@ func (c *core) resolve(ctx context.Context, key string, cfg *runConfig, payload 
 	defer c.active.Done()
 	name := redisName(c.namespace, key)
 	defer c.flights.Detach(name)
+	defer c.cache.forget(key)
 	settled := &record{kind: kindDone, token: newToken(), outcome: outcomeValue, codec: c.codec, payload: payload}
 	got, err := c.store.read(ctx, name)
 	if err != nil {

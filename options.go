@@ -39,6 +39,8 @@ type config struct {
 	messageLimit int
 	ack          replicaAck
 	ackSet       bool
+	cached       bool
+	cacheEntries int
 	codec        any // boxedCodec[T]
 	hooks        any // Hooks[T]
 	errors       *ErrorRegistry
@@ -163,6 +165,25 @@ func WithMessageLimit(bytes int) Option {
 // default is not to wait.
 func WithReplicaAck(n int, timeout time.Duration) Option {
 	return option(func(c *config) { c.ack, c.ackSet = replicaAck{n, timeout}, true })
+}
+
+// WithReplayCache keeps up to so many finished records in this process, 1 or more, and replays them
+// without asking Redis. By default there is none. It is worth having where one process replays the
+// same keys again and again.
+//
+// A record is kept when this process records it, or reads it to replay it. It is dropped when it
+// expires, when Forget or Resolve of this process returns, and when those of another process are
+// heard of, on a subscription that the cache holds for this: that takes as long as a message takes.
+// When messages are lost on the way, the cache goes on replaying what was forgotten elsewhere for 3
+// seconds at most; it is emptied, and every Run asks Redis, until the subscription stands again.
+// Do not use it where that is too long. Records that are deleted from Redis by other means than
+// Forget are replayed until they expire.
+//
+// Records above 64 KiB are not kept. Cached outcomes are reported, observed and given to hooks like
+// those that come from Redis. Each Run that does not find its key in the cache claims by a script,
+// to learn how long a record has to live: a little more work for Redis than without a cache.
+func WithReplayCache(entries int) Option {
+	return option(func(c *config) { c.cached, c.cacheEntries = true, entries })
 }
 
 // WithTTL sets how long a result is replayed: 1 ms or more, 24 h by default. It must outlast the
@@ -336,6 +357,12 @@ func validateConfig(c *config, client redis.UniversalClient) error {
 		errs = append(errs, invalid("WithMessageLimit", "limit", fmt.Sprint(c.messageLimit), "0 or more bytes"))
 	}
 	errs = append(errs, validateAck(c, client))
+	if c.cached && c.cacheEntries < 1 {
+		errs = append(errs, invalid("WithReplayCache", "entries", fmt.Sprint(c.cacheEntries), "1 or more"))
+	}
+	if c.cached && !canListen(client) {
+		errs = append(errs, invalid("WithReplayCache", "client", fmt.Sprintf("a %T, which does not say which servers it spreads keys over", client), "one that has ForEachShard, or does not spread keys"))
+	}
 	if c.logger == nil {
 		errs = append(errs, invalid("WithLogger", "logger", "nil", "a logger"))
 	}

@@ -48,6 +48,8 @@ func TestBadOptions(t *testing.T) {
 		{"lease, negative", idempotent.WithLease(-time.Second), []string{"WithLease", "-1s", "10ms or more"}},
 		{"lease, too short", idempotent.WithLease(10*time.Millisecond - 1), []string{"WithLease", "9.999999ms", "10ms or more"}},
 		{"message limit, negative", idempotent.WithMessageLimit(-1), []string{"WithMessageLimit", "-1", "0 or more"}},
+		{"replay cache, nothing", idempotent.WithReplayCache(0), []string{"WithReplayCache", "entries", "0", "1 or more"}},
+		{"replay cache, negative", idempotent.WithReplayCache(-1), []string{"WithReplayCache", "-1", "1 or more"}},
 		{"option, nil", nil, []string{"option 0", "nil", "Option"}},
 		{"report in New", idempotent.WithReport(new(idempotent.Report)), []string{"WithReport", "New", "Run"}},
 		{"nil report in New", idempotent.WithReport(nil), []string{"WithReport"}},
@@ -140,13 +142,14 @@ func TestSeveralBadOptionsAreAllNamed(t *testing.T) {
 		idempotent.WithNamespace("a:b"),
 		idempotent.WithLease(-1),
 		idempotent.WithMessageLimit(-1),
+		idempotent.WithReplayCache(-1),
 		idempotent.WithLogger(nil),
 		idempotent.WithErrors(nil),
 		idempotent.WithCodec[int](idempotent.JSON[int]()),
 		idempotent.WithHooks(idempotent.Hooks[int]{}),
 		idempotent.WithReport(new(idempotent.Report)),
 	}
-	names := []string{"client", "WithNamespace", "WithLease", "WithMessageLimit", "WithLogger", "WithErrors", "WithCodec", "WithHooks", "WithReport"}
+	names := []string{"client", "WithNamespace", "WithLease", "WithMessageLimit", "WithReplayCache", "WithLogger", "WithErrors", "WithCodec", "WithHooks", "WithReport"}
 	for _, name := range []string{"WithTTL", "WithErrorTTL", "WithWaitTimeout", "WithIgnoredErrors", "WithInterrupted"} {
 		names = append(names, name)
 		for _, bad := range badRunOptions {
@@ -176,6 +179,7 @@ func TestGoodOptions(t *testing.T) {
 		"shortest error TTL":     idempotent.WithErrorTTL(time.Millisecond),
 		"shortest wait":          idempotent.WithWaitTimeout(1),
 		"no message":             idempotent.WithMessageLimit(0),
+		"smallest cache":         idempotent.WithReplayCache(1),
 		"no fingerprint":         idempotent.WithFingerprint(nil),
 		"nothing to ignore":      idempotent.WithShouldIgnoreError(nil),
 		"logger":                 idempotent.WithLogger(slog.Default()),

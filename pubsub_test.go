@@ -110,7 +110,7 @@ func TestShardedPubSubOnCluster(t *testing.T) {
 	assert.Positive(t, counts["ssubscribe"])
 	assert.Positive(t, counts["spublish"])
 	assert.Zero(t, counts["subscribe"])
-	assert.Zero(t, counts["publish"])
+	assert.Less(t, counts["publish"], counts["spublish"]/4, "Forget and Resolve alone, for those who cache")
 }
 
 func TestRing(t *testing.T) {

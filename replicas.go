@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -112,25 +111,12 @@ func (s *store) redirected(ctx context.Context, name string, err error, pause *b
 			}
 		}
 	}
-	masters := s.masters(ctx)
+	masters, _ := s.nodes(ctx) // looks at the Cluster anew
 	if there := masters[addr]; there != nil {
 		return there, asking, nil
 	}
 	_, node, err = s.node(ctx, name)
 	return node, false, err
-}
-
-// masters are the masters of a Cluster by address, as they are now.
-func (s *store) masters(ctx context.Context) map[string]redis.UniversalClient {
-	var mu sync.Mutex
-	masters := make(map[string]redis.UniversalClient)
-	_ = s.client.(cluster).ForEachMaster(ctx, func(_ context.Context, master *redis.Client) error {
-		mu.Lock()
-		defer mu.Unlock()
-		masters[master.Options().Addr] = master
-		return nil
-	})
-	return masters
 }
 
 // renewAcknowledged extends leases of one server. Those count as renewed that the replicas have.

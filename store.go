@@ -46,14 +46,15 @@ const (
 // store speaks to Redis: one method for each step of the protocol, bytes in and bytes out. All
 // of them may be repeated, by go-redis or by us, without harm.
 type store struct {
-	client               redis.UniversalClient
-	identity             any    // the client if it can be compared, else nil
-	publish              string // PUBLISH, or SPUBLISH on Cluster
-	messageLimit         int
-	ack                  replicaAck
-	publishArg, limitArg any // the same, as the arguments of each commit
+	client       redis.UniversalClient
+	identity     any    // the client if it can be compared, else nil
+	publish      string // PUBLISH, or SPUBLISH on Cluster
+	messageLimit int
+	ack          replicaAck
+	cacheChannel string      // where those who cache are told what is forgotten
+	scriptClaim  atomic.Bool // the server refused SET with NX and GET
 
-	scriptClaim atomic.Bool // the server refused SET with NX and GET
+	publishArg, limitArg any // publish and messageLimit as arguments of each commit
 }
 
 // The clients that speak to several servers, also when they are wrapped.
@@ -82,28 +83,44 @@ func newStore(client redis.UniversalClient, cfg *config) *store {
 // claimArgs is how many arguments a claim has.
 const claimArgs = 7
 
-// A processor sends one command and returns when its reply is there: the client, or a batch.
+// A processor sends one command and returns when its reply is there.
 type processor interface {
 	Process(ctx context.Context, cmd redis.Cmder) error
 }
 
-// claim stores the running record, for px ms, if there is none. It returns the record that is there, nil if
-// the claim was made.
-// args is room for the arguments.
-func (s *store) claim(ctx context.Context, via processor, name string, running []byte, px any, args []any) ([]byte, error) {
-	if s.ack.replicas == 0 && !s.scriptClaim.Load() {
+// through is via, or the client.
+func (s *store) through(via processor) processor {
+	if via == nil {
+		return s.client
+	}
+	return via
+}
+
+// claim stores the running record, for px ms, if there is none. It returns the record that is
+// there, nil if the claim was made; with its TTL, which takes a script, if that is asked for and via
+// is nil. args is room for the arguments.
+func (s *store) claim(ctx context.Context, via processor, name string, running []byte, px any, args []any, withTTL bool) (reading, error) {
+	byScript := s.scriptClaim.Load() || withTTL && via == nil
+	if s.ack.replicas == 0 && !byScript {
 		// A nil reply is an error to go-redis, and a costly one; here it is the usual case.
 		cmd := redis.NewRawCmd(ctx, append(args, "set", name, running, "nx", "get", "px", px)...)
-		if err := via.Process(ctx, cmd); err != nil {
-			return nil, err
+		if err := s.through(via).Process(ctx, cmd); err != nil {
+			return reading{}, err
 		}
 		if there, ok := bulk(cmd.Val()); ok {
-			return there, nil
+			return reading{raw: there}, nil
 		}
 		// A raw reply hides an error from go-redis, which follows MOVED, waits for LOADING and the
 		// like; the same claim again does no harm, since it knows its own token.
 	}
-	return s.claimTyped(ctx, name, running, px)
+	if !byScript {
+		there, err := s.setNX(ctx, name, running, px)
+		if err == nil || !strings.HasPrefix(err.Error(), "ERR syntax error") {
+			return reading{raw: there}, err
+		}
+		s.scriptClaim.Store(true)
+	}
+	return readingOf(s.run(ctx, claimScript, name, running, px))
 }
 
 // bulk reads a raw reply: a string, or nil.
@@ -118,24 +135,6 @@ func bulk(raw []byte) (value []byte, ok bool) {
 		return nil, false
 	}
 	return rest[: len(rest)-2 : len(rest)-2], true
-}
-
-func (s *store) claimTyped(ctx context.Context, name string, running []byte, px any) ([]byte, error) {
-	if !s.scriptClaim.Load() {
-		there, err := s.setNX(ctx, name, running, px)
-		if err == nil || !strings.HasPrefix(err.Error(), "ERR syntax error") {
-			return there, err
-		}
-		s.scriptClaim.Store(true)
-	}
-	cmd, err := s.run(ctx, claimScript, name, running, px)
-	if there, ok := cmd.Val().(string); ok {
-		return []byte(there), nil
-	}
-	if errors.Is(err, redis.Nil) {
-		return nil, nil
-	}
-	return nil, err
 }
 
 // setNX is the claim where SET takes NX together with GET.
@@ -166,7 +165,7 @@ func (s *store) commit(ctx context.Context, via processor, name string, done []b
 	if s.ack.replicas == 0 {
 		cmd = redis.NewCmd(ctx, "evalsha", commitScript.Hash(), one, name, done, ttl.Milliseconds(), s.publishArg, s.limitArg)
 		cmd.SetFirstKeyPos(3)
-		err = via.Process(ctx, cmd)
+		err = s.through(via).Process(ctx, cmd)
 	}
 	if s.ack.replicas > 0 || redis.HasErrorPrefix(err, "NOSCRIPT") {
 		cmd, err = s.run(ctx, commitScript, name, done, ttl.Milliseconds(), s.publish, s.messageLimit)
@@ -262,15 +261,15 @@ func queueRenewals(ctx context.Context, pipe redis.Pipeliner, batch []renewal, e
 // only when that record's lease is over. It returns the record that is there instead, nil if
 // next is stored.
 func (s *store) takeOver(ctx context.Context, name string, seen []byte, next []byte, ttl, retention time.Duration, tell bool) (instead []byte, taken bool, err error) {
-	limit, keep := -1, int64(-1)
+	limit, keep, cached := -1, int64(-1), s.cacheChannel // what is put there by hand concerns them too
 	if tell {
 		limit = s.messageLimit
 	}
 	if retention >= 0 {
-		keep = retention.Milliseconds()
+		keep, cached = retention.Milliseconds(), ""
 	}
 	cmd, err := s.run(ctx, takeOverScript, name,
-		seen[:min(len(seen), headSize)], next, ttl.Milliseconds(), keep, s.publish, limit)
+		seen[:min(len(seen), headSize)], next, ttl.Milliseconds(), keep, s.publish, limit, cached)
 	if there, ok := cmd.Val().(string); ok {
 		return []byte(there), false, nil
 	}
@@ -285,12 +284,24 @@ type reading struct {
 
 // read returns the record and its TTL, in one round trip.
 func (s *store) read(ctx context.Context, name string) (reading, error) {
-	reply, err := readScript.Run(ctx, s.client, []string{name}).Slice()
-	if err != nil {
+	cmd := readScript.Run(ctx, s.client, []string{name})
+	return readingOf(cmd, cmd.Err())
+}
+
+// readingOf is what a script answers: a record and its PTTL, or nil. What is there counts, whatever
+// else err says; that nothing is does not.
+func readingOf(cmd *redis.Cmd, err error) (reading, error) {
+	reply, broken := cmd.Slice()
+	switch {
+	case errors.Is(broken, redis.Nil) && (err == nil || errors.Is(err, redis.Nil)):
+		return reading{}, nil
+	case broken != nil && err != nil:
 		return reading{}, err
+	case broken != nil:
+		return reading{}, broken
 	}
 	if len(reply) != 2 {
-		return reading{}, fmt.Errorf("read script answered %d values, not 2", len(reply))
+		return reading{}, fmt.Errorf("a script answered %d values, not 2", len(reply))
 	}
 	raw, there := reply[0].(string)
 	if !there {
@@ -300,9 +311,9 @@ func (s *store) read(ctx context.Context, name string) (reading, error) {
 	return reading{raw: []byte(raw), ttl: time.Duration(left) * time.Millisecond}, nil
 }
 
-// forget deletes the record and tells the waiters.
+// forget deletes the record and tells the waiters, and those who cache.
 func (s *store) forget(ctx context.Context, name string) error {
-	return forgetScript.Run(ctx, s.client, []string{name}, s.publish, []byte{messageFree}).Err()
+	return forgetScript.Run(ctx, s.client, []string{name}, s.publish, []byte{messageFree}, s.cacheChannel).Err()
 }
 
 // node says which server has the name, for clients that speak to several: its address, and a

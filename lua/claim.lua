@@ -1,10 +1,12 @@
--- Claims an operation on servers before Redis 7.0, where SET refuses NX together with GET.
+-- Claims an operation on servers before Redis 7.0, where SET refuses NX together with GET, and for
+-- those who cache, who need to know how long a record lives.
 -- KEYS[1]  the operation
 -- ARGV[1]  the running record
 -- ARGV[2]  lease + retention, ms
--- Returns the record that is there, or false (nil) when the claim was made.
+-- Returns the record that is there and its PTTL, or false (nil) when the claim was made.
 local there = redis.call('GET', KEYS[1])
-if not there then
-  redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+if there then
+  return {there, redis.call('PTTL', KEYS[1])}
 end
-return there
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return false

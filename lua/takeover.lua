@@ -8,6 +8,8 @@
 --          that; -1 to replace it whatever is left of its lease
 -- ARGV[5]  PUBLISH or SPUBLISH
 -- ARGV[6]  the largest record, in bytes, that travels inside the message; -1 for no message
+-- ARGV[7]  the channel of those who cache: the name up to the key, which is what they are told;
+--          '' to tell them nothing
 -- Returns 1 when the new record is stored, now or by an earlier delivery of the same call, else
 -- the record that is there ('' when none is).
 -- A record starts with version (1 byte), kind (1 byte: R or D) and token (16 bytes).
@@ -21,6 +23,9 @@ end
 local live = tonumber(ARGV[4]) >= 0 and redis.call('PTTL', KEYS[1]) > tonumber(ARGV[4])
 if head ~= ARGV[1] or live then
   return redis.call('GET', KEYS[1]) or ''
+end
+if ARGV[7] ~= '' then
+  redis.call('PUBLISH', ARGV[7], string.sub(KEYS[1], #ARGV[7] + 1))
 end
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
 local limit = tonumber(ARGV[6])
