@@ -206,6 +206,24 @@ func TestCheckFindsMissingWait(t *testing.T) {
 	}
 }
 
+// The cache's subscription on a Cluster is not sharded, unlike all others.
+func TestCheckFindsMissingSubscribe(t *testing.T) {
+	_, onCluster, reading := aclRules(t)
+	server := redistest.Start(t, append(durable, "--cluster-enabled", "yes")...)
+	server.MakeCluster(t)
+	for _, more := range [][]string{reading, nil} {
+		for rule, servers := range map[string]int{"+subscribe": 0, "-subscribe": 1} {
+			setUser(t, server.Client(t), onCluster, more, []string{rule})
+			client := redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{server.Addr()}, Username: "app", Password: "password"})
+			t.Cleanup(func() { _ = client.Close() })
+			missing := slices.DeleteFunc(check(t, client, idempotent.WithReplayCache(10)), func(f idempotent.Finding) bool {
+				return f.Code != idempotent.FindingMissingCommand
+			})
+			requireMissing(t, missing, "+subscribe", servers)
+		}
+	}
+}
+
 // What Check may not read, it says, and finds the rest all the same.
 func TestCheckOfWhatItMayNotRead(t *testing.T) {
 	single, _, reading := aclRules(t)

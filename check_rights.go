@@ -43,6 +43,7 @@ func (s *inspection) rights() []right {
 	if s.core.store.publish == "SPUBLISH" {
 		return append(plain,
 			right{[]any{"spublish", name, []byte{messageRead}}, "+spublish", SeverityUnsafe, everythingFails},
+			right{[]any{"publish", name, []byte{messageRead}}, "+publish", SeverityUnsafe, "Forget and Resolve fail, which tell those who cache"},
 			right{[]any{"command", "count"}, "+command", SeverityNotice, "go-redis asks each time how to route commands, and goes on without"})
 	}
 	return append(plain, right{[]any{"publish", name, []byte{messageRead}}, "+publish", SeverityUnsafe, everythingFails})
@@ -71,6 +72,9 @@ func (s *inspection) checkRights(ctx context.Context) {
 	subscribe, unsubscribe := s.subscriptions()
 	if who.Err() == nil {
 		all := append(s.rights(), subscribe, unsubscribe)
+		if s.cachesOnCluster() {
+			all = append(all, s.cacheSubscription())
+		}
 		if s.dryRun(ctx, who.Val(), all) || s.err != nil {
 			return
 		}
@@ -79,6 +83,9 @@ func (s *inspection) checkRights(ctx context.Context) {
 	s.tryAll(ctx, &denied)
 	if s.err == nil {
 		s.trySubscription(ctx, subscribe, unsubscribe, &denied)
+	}
+	if s.err == nil && s.cachesOnCluster() {
+		s.tryCacheSubscription(ctx, &denied)
 	}
 	denied.report(s)
 }
@@ -174,6 +181,21 @@ func (s *inspection) trySubscription(ctx context.Context, subscribe, unsubscribe
 		return
 	}
 	s.heard(ctx, ps, unsubscribe, denied)
+}
+
+// cachesOnCluster reports whether there is a subscription that is not sharded beside those that are.
+func (s *inspection) cachesOnCluster() bool {
+	return s.core.cache != nil && s.core.store.publish == "SPUBLISH"
+}
+
+func (s *inspection) cacheSubscription() right {
+	return right{[]any{"subscribe", s.own}, "+subscribe", SeverityWarning, "the replay cache stays empty"}
+}
+
+func (s *inspection) tryCacheSubscription(ctx context.Context, denied *denials) {
+	ps := s.client.Subscribe(ctx, s.own)
+	defer ps.Close()
+	s.heard(ctx, ps, s.cacheSubscription(), denied)
 }
 
 // heard waits for the answer to a command that needs r. ok is false when none came.

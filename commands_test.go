@@ -19,7 +19,7 @@ import (
 
 var (
 	commitCalls = map[string]int{"getrange": 1, "set": 1, "publish": 1}
-	readCalls   = map[string]int{"get": 1, "pttl": 1}
+	readCalls   = map[string]int{"getrange": 1, "get": 1, "pttl": 1}
 )
 
 // sent takes what scripts called off the counts.

@@ -338,7 +338,7 @@ func TestReplayCacheWhenAShardDies(t *testing.T) {
 
 // The users that docs/redis.md describes, narrowed to one namespace, may do what a cache needs.
 func TestPermissions(t *testing.T) {
-	lines := regexp.MustCompile(`(?m)^    ACL SETUSER app (.*)$`).FindAllStringSubmatch(readText(t, "docs/redis.md"), -1)
+	lines := regexp.MustCompile(`(?m)^    ACL SETUSER app (on .*)$`).FindAllStringSubmatch(readText(t, "docs/redis.md"), -1)
 	require.Len(t, lines, 2)
 	rules := func(line []string) (args []any) {
 		args = []any{"acl", "setuser", "app"}
@@ -357,7 +357,7 @@ func TestPermissions(t *testing.T) {
 	t.Run("Cluster", func(t *testing.T) {
 		server := redistest.Start(t, "--cluster-enabled", "yes")
 		server.MakeCluster(t)
-		require.NoError(t, server.Client(t).Do(t.Context(), rules(lines[1])...).Err())
+		require.NoError(t, server.Client(t).Do(t.Context(), append(rules(lines[1]), "+subscribe")...).Err())
 		client := redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{server.Addr()}, Username: "app", Password: "password"})
 		t.Cleanup(func() { _ = client.Close() })
 		caches(t, client, client)
