@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -24,10 +25,15 @@ type Cluster struct {
 // A Node is one server of a Cluster. Kill ends it, Run starts it again.
 type Node struct {
 	*Server
-	ID     string // in the Cluster
-	client *redis.Client
-	bus    int
+	ID       string // in the Cluster
+	client   *redis.Client
+	bus      int
+	promoted atomic.Int64 // when it last was, Unix ms
 }
+
+// termOfVotes is how long a node that was promoted remembers the votes for it. Promoted again in
+// this time, it counts those, keeps its old epoch, and its predecessor takes over when it can.
+const termOfVotes = 6500 * time.Millisecond
 
 // LaunchCluster starts a Cluster, with further arguments for each server. It lives until Close or
 // the end of this process. A master that does not answer for 1.5 s is failed over.
@@ -140,8 +146,9 @@ func (c *Cluster) Partner(n *Node) *Node {
 	return c.Nodes[(slices.Index(c.Nodes, n)+clusterMasters)%len(c.Nodes)]
 }
 
-// Settled returns when all nodes that are alive agree on who has which slot, all slots have a
-// master that is alive, and every replica that is alive is in step with its master.
+// Settled returns when all nodes that are alive agree on who has which slot and who follows whom,
+// all slots have a master that is alive, and every replica that is alive is in step with its
+// master.
 func (c *Cluster) Settled(ctx context.Context) error {
 	return poll(ctx, "the cluster to settle", c.unsettled)
 }
@@ -161,6 +168,11 @@ func (c *Cluster) unsettled(ctx context.Context) error {
 		}
 		if first.owners != v.owners {
 			return fmt.Errorf("%s disagrees on the slots", n.Addr())
+		}
+		for _, other := range c.alive() {
+			if first.roles[other.ID] != v.roles[other.ID] {
+				return fmt.Errorf("%s disagrees on the role of %s", n.Addr(), other.Addr())
+			}
 		}
 	}
 	return nil
@@ -200,39 +212,50 @@ func (c *Cluster) Masters(ctx context.Context) (masters []*Node, err error) {
 	return masters, nil
 }
 
+// Rested returns when a master's replica may be promoted: 6.5 s after it last was. Wait for it
+// before Kill; Failover does so by itself.
+func (c *Cluster) Rested(ctx context.Context, master *Node) error {
+	rested := time.UnixMilli(c.Partner(master).promoted.Load()).Add(termOfVotes)
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(time.Until(rested)):
+		return nil
+	}
+}
+
 // Failover makes a master's replica the master in its place. The old one helps, so no write is
 // lost. It returns the new one when the whole Cluster knows it.
 func (c *Cluster) Failover(ctx context.Context, master *Node) (successor *Node, err error) {
-	successor = c.Partner(master)
+	if err := c.Rested(ctx, master); err != nil {
+		return nil, err
+	}
 	var asked time.Time
-	err = poll(ctx, "CLUSTER FAILOVER", func(ctx context.Context) error {
+	return c.promoted(ctx, master, func(ctx context.Context, replica *Node) error {
+		if time.Since(asked) < termOfVotes {
+			return nil
+		}
+		asked = time.Now()
+		return replica.client.ClusterFailover(ctx).Err()
+	})
+}
+
+// Promoted returns the node that took the place of a master that was killed or failed over, when
+// the whole Cluster knows it.
+func (c *Cluster) Promoted(ctx context.Context, old *Node) (successor *Node, err error) {
+	return c.promoted(ctx, old, func(context.Context, *Node) error { return nil })
+}
+
+func (c *Cluster) promoted(ctx context.Context, old *Node, urge func(context.Context, *Node) error) (successor *Node, err error) {
+	successor = c.Partner(old)
+	err = poll(ctx, "a replica to be promoted", func(ctx context.Context) error {
 		v, err := successor.view(ctx)
 		if err != nil || v.master {
 			return err
 		}
-		if time.Since(asked) > 6*time.Second { // a node gives an attempt up after 5 s
-			asked = time.Now()
-			return errors.Join(errReplica, successor.client.ClusterFailover(ctx).Err())
-		}
-		return errReplica
+		return errors.Join(errReplica, urge(ctx, successor))
 	})
-	if err != nil {
-		return nil, err
-	}
-	return successor, c.Settled(ctx)
-}
-
-// Promoted returns the node that took the place of a master that was killed, when the whole
-// Cluster knows it.
-func (c *Cluster) Promoted(ctx context.Context, killed *Node) (successor *Node, err error) {
-	successor = c.Partner(killed)
-	err = poll(ctx, "a replica to be promoted", func(ctx context.Context) error {
-		v, err := successor.view(ctx)
-		if err == nil && !v.master {
-			err = errReplica
-		}
-		return err
-	})
+	successor.promoted.Store(time.Now().UnixMilli())
 	if err != nil {
 		return nil, err
 	}

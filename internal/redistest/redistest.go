@@ -173,7 +173,7 @@ func (s *Server) Run() error {
 	var log strings.Builder
 	for lines := bufio.NewScanner(out); lines.Scan(); {
 		if strings.Contains(lines.Text(), s.ready) {
-			go func() { _, _ = io.Copy(io.Discard, out) }()
+			go drain(out)
 			return nil
 		}
 		log.WriteString(lines.Text() + "\n")
@@ -181,6 +181,9 @@ func (s *Server) Run() error {
 	s.kill()
 	return fmt.Errorf("redis-server did not start:\n%s", &log)
 }
+
+// drain reads what the server has to say for as long as it lives.
+func drain(out io.Reader) { _, _ = io.Copy(io.Discard, out) }
 
 // Kill ends the process with SIGKILL.
 func (s *Server) Kill() {

@@ -36,11 +36,11 @@ func Slot(key string) int {
 type view struct {
 	from    *Node
 	state   string // of cluster_state
-	known   int    // nodes
 	master  bool   // it is one itself
 	follows string // the ID of its master
 	inStep  bool   // with its master
 	owners  [slots]string
+	roles   map[string]string // whom a node follows, "-" for a master
 }
 
 func (n *Node) view(ctx context.Context) (*view, error) {
@@ -56,7 +56,7 @@ func (n *Node) view(ctx context.Context) (*view, error) {
 	if err != nil {
 		return nil, err
 	}
-	v := &view{from: n, inStep: strings.Contains(replication, "master_link_status:up")}
+	v := &view{from: n, roles: make(map[string]string), inStep: strings.Contains(replication, "master_link_status:up")}
 	_, state, _ := strings.Cut(info, "cluster_state:")
 	v.state, _, _ = strings.Cut(state, "\r\n")
 	for line := range strings.Lines(nodes) {
@@ -74,7 +74,7 @@ func (v *view) add(fields []string) error {
 	}
 	id, flags := fields[0], fields[2]
 	if !strings.Contains(flags, "handshake") {
-		v.known++
+		v.roles[id] = fields[3]
 	}
 	if strings.Contains(flags, "myself") {
 		v.master = strings.Contains(flags, "master")
@@ -109,8 +109,8 @@ func (v *view) unsettled(c *Cluster) error {
 	switch {
 	case v.state != "ok":
 		return fmt.Errorf("%s says cluster_state:%s", at, v.state)
-	case v.known != len(c.Nodes):
-		return fmt.Errorf("%s knows %d nodes", at, v.known)
+	case len(v.roles) != len(c.Nodes):
+		return fmt.Errorf("%s knows %d nodes", at, len(v.roles))
 	case !v.master && !v.inStep:
 		return fmt.Errorf("%s is not in step with its master", at)
 	case !v.master && (c.node(v.follows) == nil || !c.node(v.follows).Alive()):
