@@ -73,7 +73,7 @@ func TestDocumentedUser(t *testing.T) {
 			setUser(t, server.Client(t), single)
 			addrs[server.Addr()] = server.Addr()
 		}
-		ring := redis.NewRing(&redis.RingOptions{Addrs: addrs, Username: "app", Password: "password"})
+		ring := redis.NewRing(&redis.RingOptions{Addrs: addrs, HeartbeatFn: staysUp, Username: "app", Password: "password"})
 		defer ring.Close()
 		behaviour.Run(t, ring, ring)
 		for _, server := range servers {

@@ -107,7 +107,7 @@ func ringOf(t *testing.T, servers ...*redistest.Server) *redis.Ring {
 	for _, s := range servers {
 		addrs[s.Addr()] = s.Addr()
 	}
-	ring := redis.NewRing(&redis.RingOptions{Addrs: addrs})
+	ring := redis.NewRing(&redis.RingOptions{Addrs: addrs, HeartbeatFn: staysUp})
 	t.Cleanup(func() { _ = ring.Close() })
 	return ring
 }
@@ -231,7 +231,7 @@ func TestCheckLooksAtEveryServer(t *testing.T) {
 func TestCheckFindsAShardThatIsDown(t *testing.T) {
 	servers := []*redistest.Server{redistest.Start(t, durable...), redistest.Start(t, durable...)}
 	addrs := map[string]string{"a": servers[0].Addr(), "b": servers[1].Addr()}
-	ring := redis.NewRing(&redis.RingOptions{Addrs: addrs, HeartbeatFrequency: 10 * time.Millisecond})
+	ring := redis.NewRing(&redis.RingOptions{Addrs: addrs, HeartbeatFn: ejects(servers...), HeartbeatFrequency: 10 * time.Millisecond})
 	defer ring.Close()
 	x := checker(t, ring)
 	servers[1].Kill()

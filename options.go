@@ -346,6 +346,8 @@ func validateConfig(c *config, client redis.UniversalClient) error {
 	var errs []error
 	if client == nil || isNil(reflect.ValueOf(client)) {
 		errs = append(errs, invalid("New", "client", "nil", "a go-redis client"))
+	} else if err := checkServers(client); err != nil {
+		errs = append(errs, err)
 	}
 	if !namespacePattern.MatchString(c.namespace) {
 		errs = append(errs, invalid("WithNamespace", "namespace", fmt.Sprintf("%q", c.namespace), namespacePattern.String()))

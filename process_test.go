@@ -26,10 +26,29 @@ import (
 const workerEnv = "IDEMPOTENT_TEST_WORKER"
 
 type workerOrder struct {
-	URL       string
+	Servers   servers
 	Namespace string
 	Lease     time.Duration
 	Callers   int
+}
+
+// servers are what a client is for: a single server, or else a Cluster or, with a master's name,
+// Sentinels.
+type servers struct {
+	URL        string
+	Addrs      []string
+	MasterName string
+}
+
+func (s servers) client() (redis.UniversalClient, error) {
+	if len(s.Addrs) > 0 {
+		return redis.NewUniversalClient(&redis.UniversalOptions{Addrs: s.Addrs, MasterName: s.MasterName, IsClusterMode: s.MasterName == ""}), nil
+	}
+	options, err := redis.ParseURL(s.URL)
+	if err != nil {
+		return nil, err
+	}
+	return redis.NewClient(options), nil
 }
 
 type workerReport struct {
@@ -53,11 +72,10 @@ func work(orderText string) error {
 	if err := json.Unmarshal([]byte(orderText), &order); err != nil {
 		return err
 	}
-	options, err := redis.ParseURL(order.URL)
+	rdb, err := order.Servers.client()
 	if err != nil {
 		return err
 	}
-	rdb := redis.NewClient(options)
 	defer rdb.Close()
 	reports := make(chan workerReport, 1000)
 	x, err := idempotent.New[string](rdb, idempotent.WithNamespace(order.Namespace), idempotent.WithLease(order.Lease),
@@ -114,7 +132,7 @@ type worker struct {
 
 func (w *world) worker(callers int) *worker {
 	w.Helper()
-	order, err := json.Marshal(workerOrder{URL: w.url, Namespace: w.namespace, Lease: w.lease, Callers: callers})
+	order, err := json.Marshal(workerOrder{Servers: w.servers, Namespace: w.namespace, Lease: w.lease, Callers: callers})
 	require.NoError(w, err)
 	p := &worker{t: w.T, reports: make(chan workerReport, 1000)}
 	p.cmd = exec.Command(os.Args[0])

@@ -113,47 +113,18 @@ func TestShardedPubSubOnCluster(t *testing.T) {
 	assert.Less(t, counts["publish"], counts["spublish"]/4, "Forget and Resolve alone, for those who cache")
 }
 
-func TestRing(t *testing.T) {
-	addrs := map[string]string{"one": redistest.Start(t).Addr(), "two": redistest.Start(t).Addr(), "three": redistest.Start(t).Addr()}
-	ring := func() *redis.Ring {
-		r := redis.NewRing(&redis.RingOptions{Addrs: addrs})
-		t.Cleanup(func() { _ = r.Close() })
-		return r
-	}
-	behaviour.Run(t, ring(), ring())
-}
-
 // Tracing and metrics wrap clients.
 func TestWrappedClients(t *testing.T) {
 	type wrappedRing struct{ *redis.Ring }
 	type wrappedCluster struct{ *redis.ClusterClient }
 	addrs := map[string]string{"one": redistest.Start(t).Addr(), "two": redistest.Start(t).Addr()}
-	ring := func() redis.UniversalClient {
-		r := redis.NewRing(&redis.RingOptions{Addrs: addrs})
-		t.Cleanup(func() { _ = r.Close() })
-		return wrappedRing{r}
-	}
+	ring := func() redis.UniversalClient { return wrappedRing{newRing(t, addrs, staysUp)} }
 	t.Run("Ring", func(t *testing.T) { behaviour.Run(t, ring(), ring()) })
 	t.Run("Cluster", func(t *testing.T) {
 		server := redistest.Start(t, "--cluster-enabled", "yes")
 		bare := server.MakeCluster(t)
 		behaviour.Run(t, wrappedCluster{bare}, bare)
 	})
-}
-
-func TestAutoPipeliner(t *testing.T) {
-	server := redistest.Start(t)
-	for name, options := range map[string]*redis.AutoPipelineOptions{"half duplex": {}, "full duplex": {FullDuplex: true}} {
-		t.Run(name, func(t *testing.T) {
-			pipeliner := func() *redis.AutoPipeliner {
-				p, err := server.Client(t).AutoPipelineWithOptions(options)
-				require.NoError(t, err)
-				t.Cleanup(func() { _ = p.Close() })
-				return p
-			}
-			behaviour.Run(t, pipeliner(), pipeliner())
-		})
-	}
 }
 
 func TestRESP2(t *testing.T) {

@@ -29,30 +29,25 @@ func (r *receiver) heard() bool { return r.sounds.Swap(false) }
 func (r *receiver) receive(ctx context.Context, ps *redis.PubSub) {
 	for {
 		message, err := ps.Receive(ctx)
-		if err == nil {
-			r.sounds.Store(true)
-			err = r.pass(message)
-		}
 		if err != nil {
 			r.failed <- err
 			return
 		}
+		r.sounds.Store(true)
+		r.pass(message)
 	}
 }
 
-func (r *receiver) pass(message any) error {
+func (r *receiver) pass(message any) {
 	switch m := message.(type) {
 	case *redis.Message:
 		r.link.hub.deliver(m.Channel, []byte(m.Payload))
 	case *redis.Subscription:
 		switch m.Kind {
 		case "subscribe", "ssubscribe":
-			r.link.hub.confirm(m.Channel)
+			r.link.hub.confirm(m.Channel, r.link)
 		case "unsubscribe", "sunsubscribe":
-			if !r.link.unsubscribed(m.Channel) {
-				return errMoved
-			}
+			r.link.unsubscribed(m.Channel)
 		}
 	}
-	return nil
 }

@@ -304,12 +304,11 @@ func canListen(client redis.UniversalClient) bool {
 // nil for the others.
 func (s *store) nodes(ctx context.Context) (map[string]*redis.Client, error) {
 	var each func(context.Context, func(context.Context, *redis.Client) error) error
-	switch c := s.client.(type) {
-	case cluster:
-		each = c.ForEachMaster
-	case spread:
+	if s.cluster != nil {
+		each = s.cluster.ForEachMaster
+	} else if c, ok := s.client.(spread); ok {
 		each = c.ForEachShard
-	default:
+	} else {
 		return nil, nil
 	}
 	var mu sync.Mutex // each calls many at once

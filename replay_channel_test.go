@@ -313,7 +313,7 @@ func TestReplayCacheOfEveryClient(t *testing.T) {
 	t.Run("Ring", func(t *testing.T) {
 		addrs := map[string]string{"one": redistest.Start(t).Addr(), "two": redistest.Start(t).Addr(), "three": redistest.Start(t).Addr()}
 		ring := func() redis.UniversalClient {
-			r := redis.NewRing(&redis.RingOptions{Addrs: addrs})
+			r := redis.NewRing(&redis.RingOptions{Addrs: addrs, HeartbeatFn: staysUp})
 			t.Cleanup(func() { _ = r.Close() })
 			return struct{ *redis.Ring }{r} // as tracing wraps it
 		}
@@ -325,7 +325,7 @@ func TestReplayCacheOfEveryClient(t *testing.T) {
 func TestReplayCacheWhenAShardDies(t *testing.T) {
 	dying := redistest.Start(t)
 	addrs := map[string]string{"one": dying.Addr(), "two": redistest.Start(t).Addr()}
-	client := redis.NewRing(&redis.RingOptions{Addrs: addrs, HeartbeatFrequency: 50 * time.Millisecond})
+	client := redis.NewRing(&redis.RingOptions{Addrs: addrs, HeartbeatFn: ejects(dying), HeartbeatFrequency: 50 * time.Millisecond})
 	t.Cleanup(func() { _ = client.Close() })
 	_, log := cachingOn(t, client)
 	dying.Kill()

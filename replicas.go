@@ -38,7 +38,7 @@ func (s *store) run(ctx context.Context, script *redis.Script, name string, args
 	keys := []string{name}
 	if s.ack.replicas == 0 {
 		cmd := script.Run(ctx, s.client, keys, args...)
-		return cmd, cmd.Err()
+		return cmd, s.heed(cmd.Err())
 	}
 	cmd := redis.NewCmd(ctx)
 	eval := script.EvalSha
@@ -89,7 +89,7 @@ const maxRedirects = 5
 // elsewhere reports whether another server of a Cluster may do what this one did not. For other
 // clients, go-redis repeats by itself what can be repeated.
 func (s *store) elsewhere(err error) bool {
-	if _, ok := s.client.(cluster); !ok || errors.Is(err, redis.ErrClosed) {
+	if s.cluster == nil || errors.Is(err, redis.ErrClosed) {
 		return false
 	}
 	_, refused := errors.AsType[redis.Error](err)

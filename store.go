@@ -46,7 +46,8 @@ const (
 // store speaks to Redis: one method for each step of the protocol, bytes in and bytes out. All
 // of them may be repeated, by go-redis or by us, without harm.
 type store struct {
-	client       redis.UniversalClient
+	client redis.UniversalClient
+	servers
 	identity     any    // the client if it can be compared, else nil
 	publish      string // PUBLISH, or SPUBLISH on Cluster
 	messageLimit int
@@ -57,23 +58,12 @@ type store struct {
 	publishArg, limitArg any // publish and messageLimit as arguments of each commit
 }
 
-// The clients that speak to several servers, also when they are wrapped.
-type (
-	cluster interface {
-		MasterForKey(ctx context.Context, key string) (*redis.Client, error)
-		ForEachMaster(ctx context.Context, do func(context.Context, *redis.Client) error) error
-	}
-	ring interface {
-		GetShardClientForKey(key string) (*redis.Client, error)
-	}
-)
-
 func newStore(client redis.UniversalClient, cfg *config) *store {
-	s := &store{client: client, publish: "PUBLISH", messageLimit: cfg.messageLimit, ack: cfg.ack}
+	s := &store{client: client, servers: serversOf(client), publish: "PUBLISH", messageLimit: cfg.messageLimit, ack: cfg.ack}
 	if reflect.ValueOf(client).Comparable() {
 		s.identity = client
 	}
-	if _, ok := client.(cluster); ok {
+	if s.cluster != nil {
 		s.publish = "SPUBLISH"
 	}
 	s.publishArg, s.limitArg = s.publish, s.messageLimit
@@ -142,7 +132,7 @@ func (s *store) setNX(ctx context.Context, name string, running []byte, px any) 
 	cmd := redis.NewStringCmd(ctx, "set", name, running, "nx", "get", "px", px)
 	var err error
 	if s.ack.replicas == 0 {
-		err = s.client.Process(ctx, cmd)
+		err = s.heed(s.client.Process(ctx, cmd))
 	} else {
 		err = s.acknowledged(ctx, name, func(pipe redis.Pipeliner) redis.Cmder {
 			_ = pipe.Process(ctx, cmd)
@@ -190,7 +180,7 @@ func (s *store) release(ctx context.Context, name string, t token, message []byt
 	if stays != nil {
 		raw, ttl = stays.encode(), stays.retention
 	}
-	return releaseScript.Run(ctx, s.client, []string{name}, t[:], s.publish, message, raw, ttl.Milliseconds()).Err()
+	return s.heed(releaseScript.Run(ctx, s.client, []string{name}, t[:], s.publish, message, raw, ttl.Milliseconds()).Err())
 }
 
 // A renewal is one lease to extend, and how that went.
@@ -245,7 +235,7 @@ func (s *store) renewPipeline(ctx context.Context, batch []renewal, eval evaluat
 	cmds := queueRenewals(ctx, pipe, batch, eval)
 	_, _ = pipe.Exec(ctx) // each command has its own error
 	for i, cmd := range cmds {
-		batch[i].read(cmd, nil)
+		batch[i].read(cmd, s.heed(cmd.Err()))
 	}
 }
 
@@ -285,7 +275,7 @@ type reading struct {
 // read returns the record and its TTL, in one round trip.
 func (s *store) read(ctx context.Context, name string) (reading, error) {
 	cmd := readScript.Run(ctx, s.client, []string{name})
-	return readingOf(cmd, cmd.Err())
+	return readingOf(cmd, s.heed(cmd.Err()))
 }
 
 // readingOf is what a script answers: a record and its PTTL, or nil. What is there counts, whatever
@@ -313,25 +303,7 @@ func readingOf(cmd *redis.Cmd, err error) (reading, error) {
 
 // forget deletes the record and tells the waiters, and those who cache.
 func (s *store) forget(ctx context.Context, name string) error {
-	return forgetScript.Run(ctx, s.client, []string{name}, s.publish, []byte{messageFree}, s.cacheChannel).Err()
-}
-
-// node says which server has the name, for clients that speak to several: its address, and a
-// client for it alone. With one server it is the client itself.
-func (s *store) node(ctx context.Context, name string) (address string, node redis.UniversalClient, err error) {
-	var server *redis.Client
-	switch c := s.client.(type) {
-	case cluster:
-		server, err = c.MasterForKey(ctx, name)
-	case ring:
-		server, err = c.GetShardClientForKey(name)
-	default:
-		return "", s.client, nil
-	}
-	if err != nil {
-		return "", nil, err
-	}
-	return server.Options().Addr, server, nil
+	return s.heed(forgetScript.Run(ctx, s.client, []string{name}, s.publish, []byte{messageFree}, s.cacheChannel).Err())
 }
 
 // wrongType reports whether err says that the name holds something else than a string, so that

@@ -65,7 +65,11 @@ func (s *scene) mortal(opts ...idempotent.Option) *executor {
 	closed := redis.NewClient(&redis.Options{})
 	require.NoError(s, closed.Close())
 	opts = append([]idempotent.Option{idempotent.WithLease(shortLease)}, opts...)
-	return s.executor(withoutRenewals(s.one, closed), opts...)
+	client := s.one
+	if _, ok := client.(*redis.AutoPipeliner); ok { // wrapped, it would hide that it is over a Cluster client
+		client = s.two
+	}
+	return s.executor(withoutRenewals(client, closed), opts...)
 }
 
 // unrenewed is a client through which no renewal goes: these are what an executor pipelines.
@@ -81,9 +85,11 @@ type (
 	cluster interface {
 		MasterForKey(ctx context.Context, key string) (*redis.Client, error)
 		ForEachMaster(ctx context.Context, do func(context.Context, *redis.Client) error) error
+		ReloadState(ctx context.Context)
 	}
 	ring interface {
 		GetShardClientForKey(key string) (*redis.Client, error)
+		Options() *redis.RingOptions
 	}
 )
 

@@ -1,0 +1,403 @@
+package idempotent_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/idempotent-go/idempotent"
+	"github.com/idempotent-go/idempotent/internal/behaviour"
+	"github.com/idempotent-go/idempotent/internal/redistest"
+)
+
+// A clusterWorld is a world on a Cluster of three masters with a replica each. Leases are too long
+// to be what wakes anybody, unless a test says otherwise.
+type clusterWorld struct {
+	*world
+	*redistest.Cluster
+	slots func(context.Context) ([]redis.ClusterSlot, error) // what clients go by; nil: they ask
+}
+
+// TestCluster shows all that is about Clusters on one, since it takes a while to make. Each test
+// leaves it as it was, but for who is a master and has which slot.
+func TestCluster(t *testing.T) {
+	c := redistest.StartCluster(t)
+	for _, test := range []struct {
+		name string
+		run  func(clusterWorld)
+	}{
+		{"behaviour", func(w clusterWorld) { behaviour.Run(w.T, w.Cluster.Client(w), w.Cluster.Client(w)) }},
+		{"AutoPipeliner", autoPipelinerOnCluster},
+		{"one subscription connection per master", oneSubscriptionPerMaster},
+		{"processes", processesOnCluster},
+		{"ASK", sentByASK},
+		{"MOVED", sentByMOVED},
+		{"slot migrated", slotMigrated},
+		{"slot migrated, leases renewed", renewedWhileMigrated},
+		{"failover", failedOver},
+		{"failover, learned late", failedOverLearnedLate},
+		{"failover under load", failoverUnderLoad},
+		{"master killed under load", masterKilled},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			leavesNothing(t)
+			require.NoError(t, c.Settled(t.Context()))
+			test.run(clusterWorld{&world{
+				T: t, real: true, lease: time.Minute, over: make(chan struct{}),
+				namespace: fmt.Sprintf("test-%d", worlds.Add(1)), servers: servers{Addrs: c.Addrs()},
+			}, c, nil})
+		})
+	}
+}
+
+// two makes executors as two processes have them.
+func (w clusterWorld) two(opts ...idempotent.Option) (one, two *executor) {
+	w.Helper()
+	return w.executorOn(w.client(), opts...), w.executorOn(w.client(), opts...)
+}
+
+func (w clusterWorld) client() *redis.ClusterClient {
+	w.Helper()
+	c := redis.NewClusterClient(&redis.ClusterOptions{Addrs: w.Addrs(), ClusterSlots: w.slots})
+	w.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+func (w clusterWorld) masters() []*redistest.Node {
+	w.Helper()
+	all, err := w.Masters(w.Context())
+	require.NoError(w, err)
+	require.Len(w, all, 3)
+	return all
+}
+
+// masterOf returns the master that has a key, and another one.
+func (w clusterWorld) masterOf(key string) (has, another *redistest.Node) {
+	w.Helper()
+	has, err := w.MasterOf(w.Context(), w.name(key))
+	require.NoError(w, err)
+	for _, another = range w.masters() {
+		if another != has {
+			break
+		}
+	}
+	return has, another
+}
+
+// keyOn returns a key that a master has.
+func (w clusterWorld) keyOn(master *redistest.Node) string {
+	w.Helper()
+	for i := 0; ; i++ {
+		key := fmt.Sprint("order-", i)
+		if has, _ := w.masterOf(key); has == master {
+			return key
+		}
+	}
+}
+
+// subscribers returns the IDs of a node's connections that have subscriptions.
+func (w clusterWorld) subscribers(node *redistest.Node) (ids []string) {
+	w.Helper()
+	list, err := node.Client().Do(w.Context(), "CLIENT", "LIST", "TYPE", "PUBSUB").Text()
+	require.NoError(w, err)
+	for line := range strings.Lines(list) {
+		if id, _, ok := strings.Cut(line, " "); ok {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// replicated returns when the replica has all that was written to its master so far.
+func (w clusterWorld) replicated(master *redistest.Node, key string) {
+	w.Helper()
+	conn := master.Client().Conn()
+	defer conn.Close()
+	require.NoError(w, conn.Set(w.Context(), w.name(key)+" barrier", "", time.Minute).Err())
+	n, err := conn.Wait(w.Context(), 1, time.Minute).Result()
+	require.NoError(w, err)
+	require.EqualValues(w, 1, n)
+}
+
+// flush removes everything, with the counts of commands.
+func (w clusterWorld) flush() {
+	w.Helper()
+	for _, m := range w.masters() {
+		require.NoError(w, m.Client().FlushAll(w.Context()).Err())
+		require.NoError(w, m.Client().ConfigResetStat(w.Context()).Err())
+	}
+}
+
+// calls counts how often the masters ran a command.
+func (w clusterWorld) calls(command string) (n int) {
+	w.Helper()
+	for _, m := range w.masters() {
+		n += w.counter(m, "commandstats", "cmdstat_"+command+":calls=")
+	}
+	return n
+}
+
+// counter reads a number out of a node's INFO.
+func (w clusterWorld) counter(node *redistest.Node, section, name string) (n int) {
+	w.Helper()
+	info, err := node.Client().Info(w.Context(), section).Result()
+	require.NoError(w, err)
+	if _, rest, ok := strings.Cut(info, "\n"+name); ok {
+		_, err := fmt.Sscanf(rest, "%d", &n)
+		require.NoError(w, err)
+	}
+	return n
+}
+
+// errors counts the errors of a kind that a node has answered.
+func (w clusterWorld) errors(node *redistest.Node, kind string) int {
+	w.Helper()
+	return w.counter(node, "errorstats", "errorstat_"+kind+":count=")
+}
+
+func oneSubscriptionPerMaster(w clusterWorld) {
+	owner, other := w.two()
+	p := w.provider()
+	const keys = 100
+	var calls []*call
+	for i := range keys {
+		calls = append(calls, owner.start(w.Context(), fmt.Sprint(i), p.charge))
+		<-p.started
+	}
+	for i := range keys {
+		calls = append(calls, other.start(w.Context(), fmt.Sprint(i), p.charge))
+	}
+	for range keys {
+		<-other.looked
+	}
+	for _, m := range w.masters() {
+		assert.Len(w, w.subscribers(m), 1)
+		assert.Empty(w, w.subscribers(w.Partner(m)))
+	}
+	for range keys {
+		p.answer("charged", nil)
+	}
+	for _, c := range calls {
+		c.returned(w, "charged")
+	}
+	assert.Equal(w, keys, p.count())
+}
+
+func processesOnCluster(w clusterWorld) {
+	owner := w.worker(5)
+	require.Equal(w, 1, owner.says("running").Attempt)
+	master, _ := w.masterOf("order-1")
+	workers := []*worker{owner}
+	for i := range 2 {
+		other := w.worker(5)
+		other.says("waiting")
+		workers = append(workers, other)
+		require.Eventually(w, func() bool { return len(w.subscribers(master)) == i+1 }, time.Minute, 5*time.Millisecond)
+	}
+	owner.answer()
+	for _, p := range workers {
+		for range 5 {
+			r := p.says("returned")
+			require.Empty(w, r.Err)
+			require.Equal(w, "charged by attempt 1", r.Value)
+		}
+	}
+}
+
+// A crowd is many keys of one slot, each run by one process and waited for by another.
+type crowd struct {
+	w              clusterWorld
+	owner, other   *executor
+	p              *provider // of those who should not run anything
+	first, waiting []*call
+	answers        []chan string
+}
+
+func (c *crowd) key(i int) string { return fmt.Sprintf("{crowd}-%d", i) }
+
+// crowd returns when all keys are run and waited for.
+func (w clusterWorld) crowd(n int, opts ...idempotent.Option) *crowd {
+	w.Helper()
+	c := &crowd{w: w, p: w.provider()}
+	c.owner, c.other = w.two(opts...)
+	for i := range n {
+		answer, began := make(chan string, 1), make(chan struct{})
+		c.answers = append(c.answers, answer)
+		c.first = append(c.first, c.owner.start(w.Context(), c.key(i), func(ctx context.Context) (string, error) {
+			close(began)
+			select {
+			case value := <-answer:
+				return value, context.Cause(ctx)
+			case <-w.over:
+				return "", nil
+			}
+		}))
+		<-began
+		c.waiting = append(c.waiting, c.other.start(w.Context(), c.key(i), c.p.charge))
+	}
+	for range n {
+		<-c.other.looked
+	}
+	return c
+}
+
+// finish ends the executions from first to last.
+func (c *crowd) finish(first, last int) {
+	c.w.Helper()
+	for i := first; i < last; i++ {
+		c.answers[i] <- fmt.Sprint("charged ", i)
+		c.first[i].returned(c.w, fmt.Sprint("charged ", i))
+	}
+}
+
+// told returns when all who waited have what the owners returned, so that none ran it again.
+func (c *crowd) told() {
+	c.w.Helper()
+	for i := range c.waiting {
+		c.waiting[i].returned(c.w, fmt.Sprint("charged ", i))
+	}
+	assert.Zero(c.w, c.owner.Count(idempotent.EventLeaseLost))
+}
+
+// A slot moves while keys in it are run and waited for. What ends while the slot is on its way is
+// published on the new master, and the subscriptions are on the old one: they are told when the
+// slot has arrived.
+func slotMigrated(w clusterWorld) {
+	c := w.crowd(40)
+	_, to := w.masterOf(c.key(0))
+	m, err := w.BeginMigration(w.Context(), redistest.Slot(w.name(c.key(0))), to)
+	require.NoError(w, err)
+	for i := range 20 {
+		require.NoError(w, m.MoveKey(w.Context(), w.name(c.key(i))))
+	}
+	c.finish(0, 10)
+	c.finish(20, 30)
+	require.NoError(w, m.MoveKeys(w.Context()))
+	require.NoError(w, m.Finish(w.Context()))
+	c.finish(10, 20)
+	c.finish(30, 40)
+	c.told()
+}
+
+func renewedWhileMigrated(w clusterWorld) {
+	w.lease = 3 * time.Second
+	const keys = 20
+	c := w.crowd(keys)
+	from, to := w.masterOf(c.key(0))
+	bystander := w.keyOn(from)
+	first := c.owner.start(w.Context(), bystander, c.p.charge)
+	<-c.p.started
+	waiting := c.other.start(w.Context(), bystander, c.p.charge)
+	<-c.other.looked
+	m, err := w.BeginMigration(w.Context(), redistest.Slot(w.name(c.key(0))), to)
+	require.NoError(w, err)
+	renewed := func() {
+		c.owner.Wait(w, idempotent.EventRenewed, c.owner.Count(idempotent.EventRenewed)+2*keys)
+	}
+	require.NoError(w, m.MoveKeys(w.Context()))
+	asks := w.errors(from, "ASK")
+	renewed()
+	assert.Greater(w, w.errors(from, "ASK"), asks)
+	require.NoError(w, m.Finish(w.Context()))
+	renewed()
+	c.p.answer("charged", nil)
+	first.returned(w, "charged")
+	waiting.returned(w, "charged")
+	assert.Equal(w, 1, c.p.count())
+	c.finish(0, keys)
+	c.told()
+}
+
+// A replica takes over from its master, which helps, so that nothing is lost. Subscriptions on the
+// old master would hear no more.
+func failedOver(w clusterWorld) {
+	w.failOver(func() {})
+}
+
+// The server that is asked who the masters are has not heard of it yet, and the old one takes
+// subscriptions like a master. Nothing but looking again finds that out.
+func failedOverLearnedLate(w clusterWorld) {
+	var heard atomic.Bool
+	node := w.masters()[0].Client()
+	before, err := node.ClusterSlots(w.Context()).Result()
+	require.NoError(w, err)
+	w.slots = func(ctx context.Context) ([]redis.ClusterSlot, error) {
+		if !heard.Load() {
+			return before, nil
+		}
+		return node.ClusterSlots(ctx).Result()
+	}
+	w.failOver(func() { heard.Store(true) })
+}
+
+// failOver fails a master over whose keys are run and waited for.
+func (w clusterWorld) failOver(then func()) {
+	w.Helper()
+	c := w.crowd(20)
+	master, _ := w.masterOf(c.key(0))
+	successor, err := w.Failover(w.Context(), master)
+	require.NoError(w, err)
+	then()
+	require.Eventually(w, func() bool {
+		return len(w.subscribers(successor)) == 1 && len(w.subscribers(master)) == 0
+	}, time.Minute, 5*time.Millisecond)
+	c.finish(0, 20)
+	c.told()
+}
+
+func failoverUnderLoad(w clusterWorld) {
+	one, two := w.two()
+	load := w.load(one, two)
+	for _, m := range w.masters() {
+		load.progress(100)
+		_, err := w.Failover(w.Context(), m)
+		require.NoError(w, err)
+	}
+	load.progress(100)
+	load.stop()
+	for key := range load.keys {
+		load.check(key, 1)
+	}
+}
+
+// A master dies under load. What its replica knew goes on there. What it has not seen may be lost,
+// and its keys run again. Nothing else may happen.
+func masterKilled(w clusterWorld) {
+	c := w.crowd(20)
+	load := w.load(w.two())
+	load.progress(100)
+	master, _ := w.masterOf(c.key(0))
+	require.NoError(w, w.Rested(w.Context(), master))
+	w.replicated(master, c.key(0))
+	master.Kill()
+	for i, answer := range c.answers {
+		answer <- fmt.Sprint("charged ", i)
+	}
+	for i, first := range c.first {
+		first.returned(w, fmt.Sprint("charged ", i))
+	}
+	c.told()
+
+	successor, err := w.Promoted(w.Context(), master)
+	require.NoError(w, err)
+	load.progress(100)
+	require.NoError(w, master.Run())
+	require.NoError(w, w.Settled(w.Context()))
+	load.progress(100)
+	load.stop()
+	for key := range load.keys {
+		runs := 1
+		if has, err := w.Master(w.Context(), redistest.Slot(w.name(key))); has == successor {
+			runs = 2
+			require.NoError(w, err)
+		}
+		load.check(key, runs)
+	}
+}

@@ -1,0 +1,147 @@
+package idempotent
+
+import (
+	"context"
+	"errors"
+	"net"
+	"reflect"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// The clients that speak to several servers, also when they are wrapped.
+type (
+	cluster interface {
+		MasterForKey(ctx context.Context, key string) (*redis.Client, error)
+		ForEachMaster(ctx context.Context, do func(context.Context, *redis.Client) error) error
+		ReloadState(ctx context.Context)
+	}
+	ring interface {
+		GetShardClientForKey(key string) (*redis.Client, error)
+		Options() *redis.RingOptions
+	}
+	autoPipeliner interface {
+		Config() redis.AutoPipelineOptions
+		Watch(ctx context.Context, fn func(*redis.Tx) error, keys ...string) error
+	}
+)
+
+// servers are what a client speaks to: a Cluster, a Ring or, when neither is set, one server.
+type servers struct {
+	cluster cluster
+	ring    ring
+}
+
+func serversOf(client redis.UniversalClient) servers {
+	switch c := client.(type) {
+	case cluster:
+		return servers{cluster: c}
+	case ring:
+		return servers{ring: c}
+	case autoPipeliner:
+		if below, _ := clusterBelow(c); below != nil {
+			return servers{cluster: below}
+		}
+	}
+	return servers{}
+}
+
+// checkServers refuses clients with which an operation could run twice, or its waiters hear
+// nothing.
+func checkServers(client redis.UniversalClient) error {
+	switch c := client.(type) {
+	case cluster:
+	case ring:
+		if ejects(c) {
+			return invalid("New", "client", "a Ring that moves the keys of a shard that does not answer to other shards, where operations would run again",
+				"a Ring with a RingOptions.HeartbeatFn that always returns true, so that such a shard's operations are ErrUnavailable until it is back")
+		}
+	case autoPipeliner:
+		if _, known := clusterBelow(c); !known && severalServers(c) {
+			return invalid("New", "client", "an AutoPipeliner over a Cluster client that cannot be reached through it",
+				"the *redis.AutoPipeliner itself, of a go-redis version that this library knows, or the Cluster client")
+		}
+	}
+	return nil
+}
+
+// clusterBelow returns the Cluster client that an AutoPipeliner was made by, nil if it was made by
+// another client. go-redis does not let it out, so this looks where it is; known is false when it
+// is not there.
+func clusterBelow(client autoPipeliner) (below *redis.ClusterClient, known bool) {
+	ap, ok := client.(*redis.AutoPipeliner)
+	if !ok {
+		return nil, false
+	}
+	field := reflect.ValueOf(ap).Elem().FieldByName("pipeliner")
+	if field.Kind() != reflect.Interface {
+		return nil, false
+	}
+	if made := field.Elem(); made.IsValid() && made.Type() == reflect.TypeFor[*redis.ClusterClient]() {
+		return (*redis.ClusterClient)(made.UnsafePointer()), true
+	}
+	return nil, true
+}
+
+// severalServers reports whether the client needs a key to know where to send something. Nothing
+// is sent to find that out.
+func severalServers(client autoPipeliner) bool {
+	one := false
+	_ = client.Watch(context.Background(), func(*redis.Tx) error {
+		one = true
+		return nil
+	})
+	return !one
+}
+
+// ejects reports whether a Ring takes a shard for dead that cannot be reached.
+func ejects(r ring) bool {
+	options := r.Options()
+	if options.HeartbeatFn == nil {
+		return true
+	}
+	down := &redis.Options{
+		MaxRetries: -1, DialerRetries: 1,
+		Dialer: func(context.Context, string, string) (net.Conn, error) { return nil, errNoServer },
+	}
+	for _, down.Addr = range options.Addrs {
+		break
+	}
+	shard := redis.NewClient(down)
+	defer shard.Close()
+	return !options.HeartbeatFn(context.Background(), shard)
+}
+
+// node says which server has the name, for clients that speak to several: its address, and a
+// client for it alone. With one server it is the client itself.
+func (s *store) node(ctx context.Context, name string) (address string, node redis.UniversalClient, err error) {
+	var server *redis.Client
+	switch {
+	case s.cluster != nil:
+		server, err = s.cluster.MasterForKey(ctx, name)
+	case s.ring != nil:
+		server, err = s.ring.GetShardClientForKey(name)
+	default:
+		return "", s.client, nil
+	}
+	if err != nil {
+		return "", nil, err
+	}
+	return server.Options().Addr, server, nil
+}
+
+// lookAround asks a Cluster who its masters are. A client does so by itself when one of them sends
+// it to another one, but not when one is dead.
+func (s *store) lookAround(ctx context.Context) {
+	if s.cluster != nil {
+		_ = s.cluster.ForEachMaster(ctx, func(context.Context, *redis.Client) error { return nil })
+	}
+}
+
+// heed begins to look around when a command had no answer. It returns err.
+func (s *store) heed(err error) error {
+	if _, answered := errors.AsType[redis.Error](err); s.cluster != nil && err != nil && !answered {
+		s.cluster.ReloadState(context.Background()) // in a goroutine of the client
+	}
+	return err
+}
