@@ -243,16 +243,18 @@ var (
 // servers lists what there is to inspect.
 func (k *checkup) servers(ctx context.Context) ([]*inspection, error) {
 	var found []*inspection
-	switch client := k.core.store.client.(type) {
-	case cluster:
+	if cluster := k.core.store.cluster; cluster != nil {
 		masters, _ := k.core.store.nodes(ctx) // noMaster says why there are none
 		for address, server := range masters {
 			found = append(found, k.inspection(address, server))
 		}
 		if len(found) == 0 {
-			return nil, k.noMaster(ctx, client)
+			return nil, k.noMaster(ctx, cluster)
 		}
-		k.ownNames(ctx, client, found)
+		k.ownNames(ctx, cluster, found)
+		return found, nil
+	}
+	switch client := k.core.store.client.(type) {
 	case shards:
 		for _, server := range client.GetShardClients() {
 			found = append(found, k.inspection(server.Options().Addr, server))

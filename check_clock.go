@@ -153,7 +153,7 @@ func (s *inspection) reportJump(from, to reckoning) {
 // expiry is replicated as a moment, so what is left of it changes when a replica takes over. No
 // other client knows the replicas.
 func (k *checkup) replicaClocks(ctx context.Context) {
-	client, ok := k.core.store.client.(replicated)
+	client, ok := any(k.core.store.cluster).(replicated)
 	if !ok {
 		return
 	}

@@ -94,7 +94,7 @@ func (s *store) claim(ctx context.Context, via processor, name string, running [
 	if s.ack.replicas == 0 && !byScript {
 		// A nil reply is an error to go-redis, and a costly one; here it is the usual case.
 		cmd := redis.NewRawCmd(ctx, append(args, "set", name, running, "nx", "get", "px", px)...)
-		if err := s.through(via).Process(ctx, cmd); err != nil {
+		if err := s.heed(s.through(via).Process(ctx, cmd)); err != nil {
 			return reading{}, err
 		}
 		if there, ok := bulk(cmd.Val()); ok {
@@ -155,7 +155,7 @@ func (s *store) commit(ctx context.Context, via processor, name string, done []b
 	if s.ack.replicas == 0 {
 		cmd = redis.NewCmd(ctx, "evalsha", commitScript.Hash(), one, name, done, ttl.Milliseconds(), s.publishArg, s.limitArg)
 		cmd.SetFirstKeyPos(3)
-		err = s.through(via).Process(ctx, cmd)
+		err = s.heed(s.through(via).Process(ctx, cmd))
 	}
 	if s.ack.replicas > 0 || redis.HasErrorPrefix(err, "NOSCRIPT") {
 		cmd, err = s.run(ctx, commitScript, name, done, ttl.Milliseconds(), s.publish, s.messageLimit)
