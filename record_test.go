@@ -260,3 +260,30 @@ func TestCorruptRecordTextHasNoPayload(t *testing.T) {
 		assert.NotContains(t, fmt.Sprintf("%v %+v", err, err), secret, name)
 	}
 }
+
+// BenchmarkEnvelope is what a record costs around its payload.
+func BenchmarkEnvelope(b *testing.B) {
+	for _, size := range []int{100, 10_000} {
+		rec := &record{
+			kind: kindDone, token: newToken(), attempt: 1, at: time.Now(),
+			outcome: outcomeValue, codec: codecRaw, payload: bytes.Repeat([]byte{'x'}, size),
+		}
+		raw := rec.encode()
+		b.Run(fmt.Sprintf("encode/%d", size), func(b *testing.B) {
+			b.ReportAllocs()
+			b.SetBytes(int64(len(raw)))
+			for b.Loop() {
+				rec.encode()
+			}
+		})
+		b.Run(fmt.Sprintf("decode/%d", size), func(b *testing.B) {
+			b.ReportAllocs()
+			b.SetBytes(int64(len(raw)))
+			for b.Loop() {
+				if _, err := decodeRecord(raw); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
