@@ -2,11 +2,13 @@
 # make test    checks and tests everything, and installs a Redis if there is none
 # make spec    checks the model of the protocol, and installs spin if there is none
 # make fuzz    runs each fuzz target for FUZZTIME
+# make bench   measures beside bare commands and other libraries, and brings docs/performance.md up to
+#              date; BENCHFLAGS="-window 1m" and others, see (cd bench && go run . -help)
 
-MODULES  := . examples integration
+MODULES  := . examples integration bench
 FUZZTIME ?= 30s
 
-.PHONY: demo test check redis spec fuzz
+.PHONY: demo test check redis spec fuzz bench
 
 demo:
 	@cd examples && go run ./quickstart
@@ -26,3 +28,6 @@ spec:
 
 fuzz:
 	@set -e; for p in . ./idemhttp; do for f in $$(grep -ho '^func Fuzz[A-Za-z]*' $$p/*_test.go | cut -d' ' -f2); do go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p; done; done
+
+bench: redis
+	@cd bench && go run . -docs ../docs $(BENCHFLAGS)
