@@ -192,6 +192,24 @@ func BenchmarkWaited(b *testing.B) {
 	})
 }
 
+// BenchmarkRunMany runs 100 new keys at once; an op is all of them.
+func BenchmarkRunMany(b *testing.B) {
+	bench := newBench(b)
+	x := bench.executor(bench.client)
+	bench.measure(func(i int) error {
+		calls := make([]idempotent.Call[string], 100)
+		for j := range calls {
+			calls[j] = idempotent.Call[string]{Key: strconv.Itoa(100*i + j), Fn: charged}
+		}
+		for _, outcome := range x.RunMany(b.Context(), calls) {
+			if outcome.Err != nil {
+				return outcome.Err
+			}
+		}
+		return nil
+	})
+}
+
 type codecCharge struct {
 	ID       string
 	Amount   int64

@@ -104,6 +104,7 @@ var steps = []step{
 		r.sections["throughput"], r.curves, err = e.throughput()
 		return err
 	}},
+	{"RunMany", sectionOf("many", (*env).many)},
 	{"growth: callers", sectionOf("callers", (*env).callersGrow)},
 	{"growth: nodes", sectionOf("nodes", (*env).nodes)},
 	{"growth: payload", sectionOf("payload", (*env).payloadsGrow)},

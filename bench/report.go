@@ -26,7 +26,7 @@ func (r *report) targets() table {
 }
 
 // sectionOrder is how sections are printed.
-var sectionOrder = []string{"peers", "autopipeliner", "throughput", "callers", "keys", "nodes", "payload", "stored", "sizing"}
+var sectionOrder = []string{"peers", "autopipeliner", "throughput", "many", "callers", "keys", "nodes", "payload", "stored", "sizing"}
 
 func (r *report) print(w io.Writer) {
 	fmt.Fprintf(w, "%s\n\n%s", r.machine, new(r.targets()).text())
