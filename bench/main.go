@@ -95,6 +95,7 @@ var steps = []step{
 	{"many executions in flight", rowsOf((*env).renewals)},
 	{"records", rowsOf((*env).recordOverhead)},
 	{"one hot key", rowsOf((*env).hotKey)},
+	{"replay cache", rowsOf((*env).cacheHit)},
 	{"peers", func(e *env, r *report) (err error) {
 		r.sections["peers"], r.peerTimes, err = e.peers()
 		return err
