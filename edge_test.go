@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"os"
+	"sync"
 	"testing"
 	"time"
 
@@ -347,5 +348,48 @@ func TestNestedRunKeepsItsLease(t *testing.T) {
 		require.ErrorIs(w, err, context.Canceled)
 		require.NotErrorIs(w, err, idempotent.ErrLeaseLost)
 		require.ErrorIs(w, outer.wait(w).err, idempotent.ErrLeaseLost)
+	})
+}
+
+// claims collects the tokens that claims are sent with.
+type claims struct {
+	mu     sync.Mutex
+	tokens []string
+}
+
+func (*claims) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (c *claims) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if cmd.Name() == "set" {
+			c.mu.Lock()
+			c.tokens = append(c.tokens, string(cmd.Args()[2].([]byte)[2:18]))
+			c.mu.Unlock()
+		}
+		return next(ctx, cmd)
+	}
+}
+
+func (*claims) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+// The client may have sent the first claim twice, and one of the two may still be under way.
+func TestEachClaimHasItsOwnToken(t *testing.T) {
+	everywhere(t, func(w *world) {
+		owner, other := w.executor(idempotent.WithShouldIgnoreError(idempotent.IsRetryable)), w.executor()
+		c := &claims{}
+		other.client.AddHook(c)
+		p := w.provider()
+		first := owner.start(w.Context(), "order-1", p.charge)
+		<-p.started
+		second := other.start(w.Context(), "order-1", p.charge)
+		other.waits(w)
+		p.answer("", idempotent.Retryable(errors.New("busy")))
+		first.wait(w)
+		p.answer("charged", nil)
+		second.returned(w, "charged")
+		require.Len(w, c.tokens, 2)
+		assert.NotEqual(w, c.tokens[0], c.tokens[1])
 	})
 }

@@ -110,6 +110,9 @@ func (c *core) claim(ctx context.Context, op *operation) (finding, error) {
 			return f, err
 		}
 	}
+	if op.room.taken {
+		op.token = newToken() // an earlier delivery of the last claim may still be under way
+	}
 	args, running, rec := op.room.take()
 	mark := c.cache.mark()
 	sent := time.Now()
@@ -254,9 +257,7 @@ func (c *core) takeOver(ctx context.Context, op *operation, dead finding) (findi
 	if err := checkFingerprint(op, dead.rec); err != nil {
 		return finding{}, err
 	}
-	if dead.rec.token == op.token { // the script takes a token that is there for an earlier delivery
-		op.token = newToken()
-	}
+	op.token = newToken() // an earlier delivery of a claim may still be under way
 	refuse := dead.rec.refuse || op.cfg.interrupted == Refuse
 	next := c.running(op, dead.rec.attempt+1)
 	next.fingerprint = firstFingerprint(op.cfg.fingerprint, dead.rec.fingerprint)
