@@ -2,7 +2,10 @@
 // follow what the leader publishes and take its place when it leaves without an outcome.
 package flight
 
-import "sync"
+import (
+	"sync"
+	"sync/atomic"
+)
 
 // A Group holds the calls under way. S is what leaders publish. The zero Group is ready.
 type Group[S any] struct {
@@ -15,9 +18,18 @@ type Call[S any] struct {
 	group     *Group[S]
 	key       string
 	status    S
-	changed   chan struct{} // closed and forgotten at each Publish; made by the first Watch after it
 	lead      chan struct{} // holds one token while nobody leads; made by the first follower
 	followers int
+
+	shared atomic.Pointer[shared[S]] // made by the first Watch; read without the mutex
+}
+
+// shared is what followers know. Thousands of them read it at the same moment, when it changes, so
+// it is not changed but replaced.
+type shared[S any] struct {
+	status  S
+	changed chan struct{} // closed when this is replaced
+	settled bool
 }
 
 // Enter joins the call for key, or begins it in the zero Call fresh. The caller that leads must
@@ -49,12 +61,22 @@ func (g *Group[S]) Detach(key string) {
 
 // Watch returns what was last published, and a channel that is closed when that changes.
 func (c *Call[S]) Watch() (status S, changed <-chan struct{}) {
+	now := c.shared.Load()
+	if now == nil {
+		now = c.share()
+	}
+	return now.status, now.changed
+}
+
+func (c *Call[S]) share() *shared[S] {
 	c.group.mu.Lock()
 	defer c.group.mu.Unlock()
-	if c.changed == nil {
-		c.changed = make(chan struct{})
+	if now := c.shared.Load(); now != nil {
+		return now
 	}
-	return c.status, c.changed
+	now := &shared[S]{status: c.status, changed: make(chan struct{})}
+	c.shared.Store(now)
+	return now
 }
 
 // Lead returns the channel a follower receives from to take the lead.
@@ -67,21 +89,21 @@ func (c *Call[S]) TookLead() {
 	defer c.group.mu.Unlock()
 	c.followers--
 	var unknown S
-	c.publish(unknown)
+	c.publish(unknown, false)
 }
 
 // Publish tells the followers where the call stands.
 func (c *Call[S]) Publish(status S) {
 	c.group.mu.Lock()
 	defer c.group.mu.Unlock()
-	c.publish(status)
+	c.publish(status, false)
 }
 
 // Settle publishes the outcome and ends the call: later callers begin another one.
 func (c *Call[S]) Settle(status S) {
 	c.group.mu.Lock()
 	defer c.group.mu.Unlock()
-	c.publish(status)
+	c.publish(status, true)
 	c.forget()
 }
 
@@ -90,7 +112,7 @@ func (c *Call[S]) Settle(status S) {
 func (c *Call[S]) Vacate(status S) {
 	c.group.mu.Lock()
 	defer c.group.mu.Unlock()
-	c.publish(status)
+	c.publish(status, false)
 	if c.followers == 0 {
 		c.forget()
 		return
@@ -100,6 +122,9 @@ func (c *Call[S]) Vacate(status S) {
 
 // Leave takes a follower out of the call.
 func (c *Call[S]) Leave() {
+	if now := c.shared.Load(); now != nil && now.settled {
+		return // there is no lead to take along
+	}
 	c.group.mu.Lock()
 	defer c.group.mu.Unlock()
 	c.followers--
@@ -113,11 +138,11 @@ func (c *Call[S]) Leave() {
 	}
 }
 
-func (c *Call[S]) publish(status S) {
+func (c *Call[S]) publish(status S, settled bool) {
 	c.status = status
-	if c.changed != nil {
-		close(c.changed)
-		c.changed = nil
+	if last := c.shared.Load(); last != nil {
+		c.shared.Store(&shared[S]{status: status, changed: make(chan struct{}), settled: settled})
+		close(last.changed)
 	}
 }
 
