@@ -4,17 +4,22 @@
 # make fuzz    runs each fuzz target for FUZZTIME
 # make bench   measures beside bare commands and other libraries, and brings docs/performance.md up to
 #              date; BENCHFLAGS="-window 1m" and others, see (cd bench && go run . -help)
+# make soak    harms workers, network and servers for DURATION and checks what comes of it;
+#              SEED repeats a campaign; soak/README.md has more
 
-MODULES  := . examples integration bench
+MODULES  := . examples integration bench soak
 FUZZTIME ?= 30s
+DURATION ?= 60s
+SEED     ?= 0
 
-.PHONY: demo test check redis spec fuzz bench
+.PHONY: demo test check redis spec fuzz bench soak
 
 demo:
 	@cd examples && go run ./quickstart
 
 test: check redis spec
 	@set -e; for m in $(MODULES); do echo "== go test, $$m"; (cd $$m && go test -race -shuffle=on -timeout 20m ./...); done
+	@$(MAKE) --no-print-directory soak
 
 check:
 	@set -e; for m in $(MODULES); do echo "== gofmt, go vet, go fix, go mod tidy, $$m"; scripts/check $$m; done
@@ -31,3 +36,6 @@ fuzz:
 
 bench: redis
 	@cd bench && go run . -docs ../docs $(BENCHFLAGS)
+
+soak: redis
+	@cd soak && go run . -duration $(DURATION) -seed $(SEED)
