@@ -106,3 +106,33 @@ func TestShouldIgnoreErrorThatPanics(t *testing.T) {
 		assert.Equal(w, 1, p.count())
 	})
 }
+
+// fn failed with an error to ignore, and Redis cannot be told. The key is not free then: nobody
+// knows that nothing happened. When the lease is over, it counts as interrupted.
+func TestIgnoredErrorThatRedisIsNotTold(t *testing.T) {
+	for name, policy := range map[string]idempotent.InterruptedPolicy{"rerun": idempotent.Rerun, "refuse": idempotent.Refuse} {
+		t.Run(name, func(t *testing.T) {
+			inFakeTime(t, func(w *world) {
+				options := []idempotent.Option{
+					idempotent.WithShouldIgnoreError(idempotent.IsRetryable), idempotent.WithInterrupted(policy),
+				}
+				owner, other := w.executor(options...), w.executor(options...)
+				p := w.provider()
+				first := owner.start(w.Context(), "order-1", p.charge)
+				<-p.started
+				owner.wire.sever()
+				p.answer("", errBusy)
+				require.Same(w, errBusy, first.wait(w).err)
+
+				p.answer("charged", nil)
+				second := other.start(w.Context(), "order-1", p.charge).wait(w)
+				if policy == idempotent.Refuse {
+					require.ErrorIs(w, second.err, idempotent.ErrInterrupted)
+					return
+				}
+				require.NoError(w, second.err)
+				assert.Equal(w, 2, second.report.Attempt, "the next one is told")
+			})
+		})
+	}
+}
