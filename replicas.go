@@ -102,18 +102,16 @@ func (s *store) elsewhere(err error) bool {
 func (s *store) redirected(ctx context.Context, name string, err error, pause *backoff) (node redis.UniversalClient, asking bool, _ error) {
 	addr, asking := redis.IsAskError(err)
 	if !asking {
-		var moved bool
-		if addr, moved = redis.IsMovedError(err); !moved {
-			select {
-			case <-ctx.Done():
-				return nil, false, err
-			case <-time.After(pause.next()):
-			}
-		}
+		addr, _ = redis.IsMovedError(err)
 	}
 	masters, _ := s.nodes(ctx) // looks at the Cluster anew
 	if there := masters[addr]; there != nil {
 		return there, asking, nil
+	}
+	select { // for a Cluster that is about to change, and does not know it yet
+	case <-ctx.Done():
+		return nil, false, err
+	case <-time.After(pause.next()):
 	}
 	_, node, err = s.node(ctx, name)
 	return node, false, err
