@@ -39,6 +39,7 @@ func TestCluster(t *testing.T) {
 		{"processes", processesOnCluster},
 		{"ASK", sentByASK},
 		{"MOVED", sentByMOVED},
+		{"ASK and MOVED, acknowledged", acknowledgedWhileMigrated},
 		{"slot migrated", slotMigrated},
 		{"slot migrated, leases renewed", renewedWhileMigrated},
 		{"failover", failedOver},
