@@ -48,6 +48,22 @@ func TestShapeOfTHasChanged(t *testing.T) {
 		unreadableAs[int](w, was)
 		unreadableAs[[]first](w, was)
 		unreadableAs[chan int](w, was)
+
+		const cents = 5_000_000_000
+		unreadableAs[struct{ Cents int32 }](w, struct{ Cents int64 }{cents})
+		unreadableAs[struct{ Cents int8 }](w, struct{ Cents int64 }{cents})
+		unreadableAs[struct{ Cents uint64 }](w, struct{ Cents int64 }{-1})
+		unreadableAs[struct{ Amount float32 }](w, struct{ Amount float64 }{1.1})
+		unreadableAs[[]struct{ Cents *uint16 }](w, []struct{ Cents int }{{1}, {1 << 16}})
+		unreadableAs[map[string]int32](w, map[string]int64{"a": 1, "b": cents})
+		changed(w, struct{ Cents int64 }{7}, struct{ Cents int32 }{7}, nil)
+		changed(w, struct{ Cents int64 }{7}, struct{ Cents uint8 }{7}, nil)
+		changed(w, struct{ Cents int64 }{7}, struct{ Cents float32 }{7}, nil)
+		changed(w, map[string]int64{"a": 1, "b": 2}, map[string]int32{"a": 1, "b": 2}, nil)
+		changed(w, struct {
+			A int64
+			B string
+		}{7, "x"}, struct{ A int32 }{7}, nil)
 		unreadableAs[func()](w, was)
 	})
 }

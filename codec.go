@@ -57,12 +57,17 @@ func codecOf(c any) codecID {
 
 // Msgpack is the default codec: MessagePack as github.com/vmihailenco/msgpack/v5 writes it, with
 // its struct tags. Inside an interface value, numbers come back as int64, uint64 or float64, and
-// bytes as a string. A value that refers to itself is an error.
+// bytes as a string. A value that refers to itself is an error, as is a number in a record that does not
+// fit into its field.
 func Msgpack[T any]() Codec[T] {
-	return msgpackCodec[T]{mayCycle: mayCycle(reflect.TypeFor[T](), make(map[reflect.Type]bool))}
+	typ := reflect.TypeFor[T]()
+	return msgpackCodec[T]{
+		mayCycle:  mayCycle(typ, make(map[reflect.Type]bool)),
+		mayNarrow: mayNarrow(typ, make(map[reflect.Type]bool)),
+	}
 }
 
-type msgpackCodec[T any] struct{ mayCycle bool }
+type msgpackCodec[T any] struct{ mayCycle, mayNarrow bool }
 
 func (msgpackCodec[T]) codecID() codecID { return codecMsgpack }
 
@@ -73,11 +78,12 @@ func (c msgpackCodec[T]) Encode(v T) ([]byte, error) {
 	return msgpack.Marshal(&v)
 }
 
-func (msgpackCodec[T]) Decode(data []byte) (T, error) {
-	d := decoders.Get().(*decoder)
+func (c msgpackCodec[T]) Decode(data []byte) (T, error) {
 	var v T
-	err := d.decode(data, &v)
-	decoders.Put(d) // not after a panic, which may have left anything in it
+	err := decoders.decode(data, &v)
+	if err == nil && c.mayNarrow && narrowed(data, &v) {
+		err = errNarrow
+	}
 	return v, err
 }
 
@@ -87,7 +93,20 @@ type decoder struct {
 	dec msgpack.Decoder
 }
 
-var decoders = sync.Pool{New: func() any { return new(decoder) }}
+// decoders are at rest.
+var decoders decoderPool
+
+type decoderPool struct{ sync.Pool }
+
+func (p *decoderPool) decode(data []byte, v any) error {
+	d, ok := p.Get().(*decoder)
+	if !ok {
+		d = new(decoder)
+	}
+	err := d.decode(data, v)
+	p.Put(d) // not after a panic, which may have left anything in it
+	return err
+}
 
 func (d *decoder) decode(data []byte, v any) error {
 	d.in.Reset(data)
