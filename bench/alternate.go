@@ -38,6 +38,34 @@ func alternate(rounds int, slice time.Duration, contenders ...contender) ([][]fl
 	return times, nil
 }
 
+// interleave has the operations take turns one by one, and returns the median nanoseconds of an
+// operation by contender and round. A single call waits for the scheduler to wake it, for longer or
+// shorter spells; so close together, all meet the same one.
+func interleave(rounds int, slice time.Duration, ops ...func() error) ([][]float64, error) {
+	n, err := calibrate(slice, serial(ops[0]))
+	if err != nil {
+		return nil, err
+	}
+	times := make([][]float64, len(ops))
+	for range rounds {
+		runtime.GC()
+		single := make([][]float64, len(ops))
+		for range n {
+			for i, op := range ops {
+				began := time.Now()
+				if err := op(); err != nil {
+					return nil, err
+				}
+				single[i] = append(single[i], float64(time.Since(began)))
+			}
+		}
+		for i := range ops {
+			times[i] = append(times[i], median(single[i]))
+		}
+	}
+	return times, nil
+}
+
 // calibrate finds how many operations fill a slice. It also warms up connections and scripts. A
 // machine that stalls makes a contender look slow, never fast, so the best of some tries counts.
 func calibrate(slice time.Duration, c contender) (best int, err error) {

@@ -63,3 +63,23 @@ func TestAContenderThatFails(t *testing.T) {
 		assert.ErrorIs(t, err, broken)
 	}
 }
+
+func TestInterleaveTakesTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var order []string
+		op := func(name string, takes time.Duration) func() error {
+			return func() error {
+				order = append(order, name)
+				time.Sleep(takes)
+				return nil
+			}
+		}
+		times, err := interleave(2, 4*time.Millisecond, op("a", time.Millisecond), op("b", 3*time.Millisecond))
+		require.NoError(t, err)
+		assert.Equal(t, [][]float64{{1e6, 1e6}, {3e6, 3e6}}, times)
+		assert.Equal(t, []string{"a", "b", "a", "b", "a", "b", "a", "b"}, order[len(order)-8:])
+	})
+	broken := errors.New("broken")
+	_, err := interleave(1, time.Millisecond, func() error { return nil }, func() error { return broken })
+	assert.ErrorIs(t, err, broken)
+}
