@@ -16,6 +16,7 @@ type core struct {
 	namespace string
 	lease     time.Duration
 	codec     codecID
+	encode    func(value any) ([]byte, error)
 	errors    *ErrorRegistry
 	observer  Observer // may be nil
 	logger    *slog.Logger
@@ -38,11 +39,12 @@ type core struct {
 	repeating atomic.Int32 // see inBackground
 }
 
-func newCore(cfg *config, s *store, codec codecID) *core {
+func newCore(cfg *config, s *store, codec codecID, encode func(any) ([]byte, error)) *core {
 	c := &core{
 		namespace: cfg.namespace,
 		lease:     cfg.lease.Truncate(time.Millisecond),
 		codec:     codec,
+		encode:    encode,
 		errors:    cfg.errors,
 		observer:  cfg.observer,
 		logger:    cfg.logger,
@@ -76,9 +78,9 @@ func (c *core) leaseEvent(e Event) {
 // A standing is where the callers of one key in this process stand.
 type standing struct {
 	phase       phase
-	fingerprint []byte // running: what for
-	lease       clock  // running: what is left of the owner's lease
-	outcome     settlement
+	fingerprint []byte     // running: what for
+	lease       clock      // running: what is left of the owner's lease
+	outcome     settlement // when settled
 }
 
 // A clock says how much time is left.
@@ -94,7 +96,6 @@ type phase uint8
 const (
 	phaseAsking phase = iota
 	phaseRunning
-	phaseSettled
 )
 
 // A settlement is what callers get who did not run fn: rec, err beside it, or err alone.
@@ -105,56 +106,51 @@ type settlement struct {
 	err    error
 }
 
-// A result is a settlement, or what there is to say of a fn that this call ran; the shell has its
-// value.
+// A result is what one call came to: a settlement or, if it ran fn, what there is to say of that.
 type result struct {
 	settlement
-	ran     bool
-	fnErr   error
-	hookErr *HookError // ShouldIgnoreError panicked
-	attempt uint32
-	at      time.Time // recorded at, zero if not
-
-	panicked *PanicError // detached only: for the caller to panic with
-	exited   bool        // detached only: for the caller to exit as well
+	own *performed
 }
 
-func failure(err error) result { return result{settlement: settlement{err: err}} }
+func failure(err error) settlement { return settlement{err: err} }
 
 // run is one Run below the typed shell: it joins the flight for its key and leads or follows.
 func (c *core) run(ctx context.Context, key string, cfg *runConfig, act action, via processor) result {
 	nested, err := c.begin(ctx, key)
 	if err != nil {
-		return failure(err)
+		return result{settlement: failure(err)}
 	}
 	defer c.active.Done()
-	op := c.newOperation(key, cfg, nested)
-	op.via = via
-	call, leads := c.flights.Enter(op.name, &op.fresh)
-	if !leads {
-		res, over := c.follow(ctx, op, call)
-		if over {
-			return res
+	began := time.Now()
+	call, follower := c.flights.Enter(key, began.Add(cfg.waitTimeout), cfg.eager())
+	if follower != nil {
+		if s, over := c.follow(ctx, key, cfg, nested, began, follower); over {
+			return result{settlement: s}
 		}
-		op.followed = true
 	}
-	op.leading.call = call
+	op := c.newOperation(key, cfg, nested, began)
+	op.via, op.followed, op.leading.call = via, follower != nil, call
 	return c.lead(ctx, op, &op.leading, act)
 }
 
-func (c *core) newOperation(key string, cfg *runConfig, nested bool) *operation {
-	op := &operation{
+func (c *core) newOperation(key string, cfg *runConfig, nested bool, began time.Time) *operation {
+	return &operation{
 		key:         key,
 		name:        redisName(c.namespace, key),
 		cfg:         cfg,
 		token:       newToken(),
-		waitUntil:   time.Now().Add(cfg.waitTimeout),
+		began:       began,
+		closing:     c.closingOf(nested),
 		fingerprint: cfg.fingerprint,
 	}
-	if !nested {
-		op.closing = c.closing.Done()
+}
+
+// closingOf is closed when close ends the run, nil if it does not.
+func (c *core) closingOf(nested bool) <-chan struct{} {
+	if nested {
+		return nil
 	}
-	return op
+	return c.closing.Done()
 }
 
 // begin admits a run, or says why not. The caller must call active.Done. A run that is nested in
@@ -195,6 +191,7 @@ func (c *core) close() {
 		c.endRuns()
 	}
 	c.mu.Unlock()
+	c.flights.WakeAll()
 	c.active.Wait()
 	if first {
 		c.hub.close()
@@ -236,7 +233,7 @@ type leading struct {
 
 func (l *leading) settle(s settlement) {
 	if l.over.CompareAndSwap(false, true) {
-		l.call.Settle(standing{phase: phaseSettled, outcome: s})
+		l.call.Settle(standing{outcome: s})
 	}
 }
 
@@ -251,7 +248,7 @@ func (l *leading) vacate(last standing) {
 func (c *core) lead(ctx context.Context, op *operation, lead *leading, act action) result {
 	if err := op.ended(ctx); err != nil {
 		lead.vacate(standing{})
-		return failure(err)
+		return result{settlement: failure(err)}
 	}
 	found, source, err := c.acquire(ctx, op, lead)
 	if err == nil && found.lease != nil && ctx.Err() != nil { // fn would begin with a dead context
@@ -260,15 +257,15 @@ func (c *core) lead(ctx context.Context, op *operation, lead *leading, act actio
 	}
 	switch {
 	case err != nil && concernsAll(err) && ctx.Err() == nil:
-		lead.settle(settlement{err: err})
-		return failure(err)
+		lead.settle(failure(err))
+		return result{settlement: failure(err)}
 	case err != nil:
 		lead.vacate(standingAfter(op, err))
-		return failure(err)
+		return result{settlement: failure(err)}
 	case found.rec != nil:
 		s := settlement{rec: found.rec, stored: found.stored, source: source}
 		lead.settle(s)
-		return c.replay(ctx, op, s)
+		return result{settlement: c.replay(ctx, op.key, op.cfg, s)}
 	}
 	return c.execute(ctx, op, lead, found.lease, act)
 }
@@ -289,57 +286,84 @@ func standingAfter(op *operation, err error) standing {
 	return standing{phase: phaseRunning, lease: until(time.Now().Add(busy.RetryAfter))}
 }
 
+// eager reports whether a follower may have enough before there is an outcome.
+func (c *runConfig) eager() bool { return c.noWait || len(c.fingerprint) > 0 }
+
 // follow waits for the leader. over is false if the caller is to lead itself.
-func (c *core) follow(ctx context.Context, op *operation, call *flight.Call[standing]) (res result, over bool) {
-	c.observe(ctx, Event{Kind: EventJoined, Key: op.key})
-	giveUp := time.NewTimer(time.Until(op.waitUntil))
-	defer giveUp.Stop()
-	for {
-		now, changed := call.Watch()
-		if now.phase != phaseAsking {
-			if res, over := c.followed(ctx, op, now); over {
-				call.Leave()
-				return res, true
-			}
+func (c *core) follow(ctx context.Context, key string, cfg *runConfig, nested bool, began time.Time, f *flight.Follower[standing]) (s settlement, over bool) {
+	c.observeJoined(ctx, key, f)
+	closing := c.closingOf(nested)
+	var now standing
+	for woken := false; ; woken = true {
+		stage := f.Look(&now)
+		if stage == flight.Settled {
+			return c.replay(ctx, key, cfg, now.outcome.joined()), true
 		}
-		var err error
-		select {
-		case <-changed:
-			continue
-		case <-call.Lead():
-			call.TookLead()
-			return result{}, false
-		case <-ctx.Done():
-			err = contextError(ctx)
-		case <-op.closing:
+		err := now.refuses(cfg)
+		switch {
+		case err != nil:
+		case stage == flight.Elected:
+			f.Lead()
+			return settlement{}, false
+		case isClosed(closing): // not left to Wait: close may have woken the others just before
 			err = ErrClosed
-		case <-giveUp.C:
+		case woken && !time.Now().Before(began.Add(cfg.waitTimeout)):
 			err = now.inProgress()
+		case f.Wait(ctx.Done()):
+			err = contextError(ctx)
 		}
-		call.Leave()
-		return failure(err), true
+		if err != nil {
+			f.Leave()
+			return failure(err), true
+		}
 	}
 }
 
-// followed says what a standing means to one follower, if it is over for that one.
-func (c *core) followed(ctx context.Context, op *operation, now standing) (res result, over bool) {
-	if now.phase == phaseSettled {
-		s := now.outcome
-		if s.source == Executed {
-			s.source = Joined
+// observeJoined takes the follower out of the call if the observer exits the goroutine: it would be
+// elected otherwise, and never lead.
+func (c *core) observeJoined(ctx context.Context, key string, f *flight.Follower[standing]) {
+	returned := false
+	defer func() {
+		if !returned {
+			f.Leave()
 		}
-		return c.replay(ctx, op, s), true
-	}
-	if err := checkFingerprint(op, &record{fingerprint: now.fingerprint}); err != nil {
-		return failure(err), true
-	}
-	if op.cfg.noWait {
-		return failure(now.inProgress()), true
-	}
-	return result{}, false
+	}()
+	c.observe(ctx, Event{Kind: EventJoined, Key: key})
+	returned = true
 }
 
-func (s standing) inProgress() error {
+// joined is what the settlement of a leader is to its followers.
+func (s settlement) joined() settlement {
+	if s.source == Executed {
+		s.source = Joined
+	}
+	return s
+}
+
+// refuses says why a follower is not to wait any longer, if so.
+func (s *standing) refuses(cfg *runConfig) error {
+	if s.phase != phaseRunning {
+		return nil
+	}
+	if err := checkFingerprint(cfg.fingerprint, s.fingerprint); err != nil {
+		return err
+	}
+	if cfg.noWait {
+		return s.inProgress()
+	}
+	return nil
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+func (s *standing) inProgress() error {
 	if s.lease == nil { // nobody is known to run it: the leader still asks
 		return &InProgressError{}
 	}
@@ -347,20 +371,16 @@ func (s standing) inProgress() error {
 }
 
 // replay is what a caller gets that did not run fn.
-func (c *core) replay(ctx context.Context, op *operation, s settlement) result {
+func (c *core) replay(ctx context.Context, key string, cfg *runConfig, s settlement) settlement {
 	if s.rec == nil {
-		return result{settlement: s}
+		return s
 	}
-	if err := checkFingerprint(op, s.rec); err != nil {
+	if err := checkFingerprint(cfg.fingerprint, s.rec.fingerprint); err != nil {
 		return failure(err)
 	}
 	if s.rec.outcome == outcomeInterrupted {
 		return failure(ErrInterrupted)
 	}
-	c.observe(ctx, Event{Kind: EventReplayed, Key: op.key, Attempt: int(s.rec.attempt)})
-	res := result{settlement: s, attempt: s.rec.attempt}
-	if s.stored {
-		res.at = s.rec.at
-	}
-	return res
+	c.observe(ctx, Event{Kind: EventReplayed, Key: key, Attempt: int(s.rec.attempt)})
+	return s
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"os"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -392,4 +393,54 @@ func TestEachClaimHasItsOwnToken(t *testing.T) {
 		require.Len(w, c.tokens, 2)
 		assert.NotEqual(w, c.tokens[0], c.tokens[1])
 	})
+}
+
+// An observer that takes its time, or ends its goroutine, harms no other caller.
+func TestObserverHoldsUpItsOwnCallerAlone(t *testing.T) {
+	type busy struct{}
+	errAgain := errors.New("again")
+	for name, first := range map[string]error{"outcome": nil, "lead": errAgain} {
+		for name, block := range map[string]func(over chan struct{}){
+			name + ", slow":  func(over chan struct{}) { <-over },
+			name + ", exits": func(chan struct{}) { runtime.Goexit() },
+		} {
+			t.Run(name, func(t *testing.T) {
+				inFakeTime(t, func(w *world) {
+					over := make(chan struct{})
+					x := w.executor(
+						idempotent.WithShouldIgnoreError(func(err error) bool { return errors.Is(err, errAgain) }),
+						idempotent.WithObserver(idempotent.ObserverFunc(func(ctx context.Context, e idempotent.Event) {
+							if e.Kind == idempotent.EventJoined && ctx.Value(busy{}) != nil {
+								block(over)
+							}
+						})))
+					begun, finish := make(chan struct{}), make(chan struct{})
+					go x.Run(w.Context(), "k", func(context.Context) (string, error) {
+						close(begun)
+						<-finish
+						return "", first
+					})
+					<-begun
+					fn := func(context.Context) (string, error) { return "", nil }
+					go x.Run(context.WithValue(w.Context(), busy{}, true), "k", fn)
+					w.settled()
+					done := make(chan error, 1)
+					go func() {
+						_, err := x.Run(w.Context(), "k", fn)
+						done <- err
+					}()
+					w.settled()
+					close(finish)
+					w.settled()
+					select {
+					case err := <-done:
+						assert.NoError(w, err)
+					default:
+						w.Error("a caller waits for another one's observer")
+					}
+					close(over)
+				})
+			})
+		}
+	}
 }

@@ -8,13 +8,14 @@ import (
 	"time"
 )
 
-// An action runs fn, keeps its value for the shell, and says how it ended.
+// An action is fn, whatever its T.
 type action interface {
-	run(ctx context.Context) ending
+	run(ctx context.Context) (value any, err error)
 }
 
 // An ending is how fn ended.
 type ending struct {
+	value     any
 	payload   []byte // the encoded value
 	err       error
 	encodeErr error // fn succeeded, its value cannot be encoded
@@ -29,6 +30,19 @@ func (e *ending) cause() error {
 	return e.err
 }
 
+// What a call has of a fn that it ran.
+type performed struct {
+	value   any
+	fnErr   error
+	err     error      // of this package, beside it
+	hookErr *HookError // ShouldIgnoreError panicked
+	attempt uint32
+	at      time.Time // recorded at, zero if not
+
+	panicked *PanicError // detached only: for the caller to panic with
+	exited   bool        // detached only: for the caller to exit as well
+}
+
 // A performance is one execution of fn under a lease, from the claim to the last word in Redis.
 type performance struct {
 	*core
@@ -41,6 +55,8 @@ type performance struct {
 	fnCtx context.Context // fn's
 	end   context.CancelCauseFunc
 	inner *execution
+	ended time.Time // fn
+	out   performed
 }
 
 // execute runs fn as the owner of the operation, and records what comes of it.
@@ -60,7 +76,7 @@ func (c *core) execute(ctx context.Context, op *operation, lead *leading, l *lea
 	if op.cfg.detached {
 		return p.performDetached()
 	}
-	return p.perform()
+	return result{own: p.perform()}
 }
 
 // leaseLost ends fn's context.
@@ -71,7 +87,7 @@ func (p *performance) leaseLost() {
 
 // perform runs fn in this goroutine. A panic goes on, after it was recorded, from the very stack
 // it came from; so does Goexit.
-func (p *performance) perform() (res result) {
+func (p *performance) perform() (out *performed) {
 	began := time.Now()
 	returned := false
 	defer func() {
@@ -83,79 +99,83 @@ func (p *performance) perform() (res result) {
 			p.conclude(&ending{exited: true}, began)
 			return
 		}
-		res = p.conclude(&ending{panicked: &PanicError{Value: value, Stack: debug.Stack()}}, began)
+		out = p.conclude(&ending{panicked: &PanicError{Value: value, Stack: debug.Stack()}}, began)
 		if !p.op.cfg.detached {
 			panic(value)
 		}
 	}()
-	end := p.act.run(p.fnCtx)
+	var end ending
+	if end.value, end.err = p.act.run(p.fnCtx); end.err == nil {
+		end.payload, end.encodeErr = p.encode(end.value)
+	}
 	returned = true
 	return p.conclude(&end, began)
 }
 
 // performDetached runs fn in a goroutine of its own, which the caller may leave behind.
 func (p *performance) performDetached() result {
-	done := make(chan result, 1)
+	done := make(chan *performed, 1)
 	p.active.Go(func() {
-		res := result{exited: true} // unless perform returns
-		defer func() { done <- res }()
-		res = p.perform()
+		out := &performed{exited: true} // unless perform returns
+		defer func() { done <- out }()
+		out = p.perform()
 	})
 	select {
-	case res := <-done:
-		return res.deliver()
+	case out := <-done:
+		return out.deliver()
 	case <-p.ctx.Done():
 	}
 	select {
-	case res := <-done:
-		return res.deliver()
+	case out := <-done:
+		return out.deliver()
 	default:
-		return failure(contextError(p.ctx))
+		return result{settlement: failure(contextError(p.ctx))}
 	}
 }
 
 // deliver ends the caller's goroutine as fn ended its own.
-func (r result) deliver() result {
-	if r.panicked != nil {
-		panic(r.panicked.Value)
+func (o *performed) deliver() result {
+	if o.panicked != nil {
+		panic(o.panicked.Value)
 	}
-	if r.exited {
+	if o.exited {
 		runtime.Goexit()
 	}
-	return r
+	return result{own: o}
 }
 
 // conclude settles the operation after fn ended: in Redis, for the followers, for the caller.
-func (p *performance) conclude(end *ending, began time.Time) result {
+func (p *performance) conclude(end *ending, began time.Time) *performed {
 	defer p.lead.vacate(standing{}) // unless it was settled
+	p.ended = time.Now()
 	p.over()
 	lost := p.renewer.ending(p.lease)
 	defer p.renewer.drop(p.lease) // renewed for as long as the commit takes
 	stopped := p.fnCtx.Err() != nil
 	cause := context.Cause(p.fnCtx)
 	p.end(context.Canceled)
-	p.observe(p.ctx, Event{Kind: EventExecuted, Key: p.op.key, Attempt: int(p.lease.attempt), Duration: time.Since(began), Err: end.cause()})
+	p.observe(p.ctx, Event{Kind: EventExecuted, Key: p.op.key, Attempt: int(p.lease.attempt), Duration: p.ended.Sub(began), Err: end.cause()})
 	if end.panicked != nil && p.op.cfg.detached {
 		p.logger.Error("idempotent: detached fn panicked", "key", p.op.key, "namespace", p.namespace, "stack", string(end.panicked.Stack))
 	}
 
-	res := result{ran: true, fnErr: end.err, attempt: p.lease.attempt, panicked: end.panicked, settlement: settlement{source: Executed}}
+	p.out = performed{value: end.value, fnErr: end.err, attempt: p.lease.attempt, panicked: end.panicked}
 	switch {
 	case end.exited:
 		p.release(nil, errExited)
 	case end.encodeErr != nil:
-		res.err = &causeError{text: ErrNotRecorded.Error() + ": " + end.encodeErr.Error(), sentinel: ErrNotRecorded, cause: end.encodeErr}
-		p.abandon(res.err)
-		p.lead.settle(settlement{err: res.err}) // none of those who joined is to run it again
+		p.out.err = &causeError{text: ErrNotRecorded.Error() + ": " + end.encodeErr.Error(), sentinel: ErrNotRecorded, cause: end.encodeErr}
+		p.abandon(p.out.err)
+		p.lead.settle(failure(p.out.err)) // none of those who joined is to run it again
 	case end.err != nil && (stopped && cutShort(end.err, cause) || isUnknown(end.err)):
 		if lost {
-			res.err = ErrLeaseLost
+			p.out.err = ErrLeaseLost
 		}
 		p.abandon(end.err)
 	default:
-		p.settle(end, &res)
+		p.settle(end)
 	}
-	return res
+	return &p.out
 }
 
 // over says to runs nested in fn that it has returned; see admit.
@@ -187,12 +207,12 @@ func isUnknown(err error) (unknown bool) {
 }
 
 // settle records the outcome, or releases the operation if its error is one to ignore.
-func (p *performance) settle(end *ending, res *result) {
+func (p *performance) settle(end *ending) {
 	rec := &record{
 		kind:        kindDone,
 		token:       p.op.token,
 		attempt:     p.lease.attempt,
-		at:          time.Now(),
+		at:          p.ended,
 		fingerprint: p.op.fingerprint,
 		outcome:     outcomeValue,
 		codec:       p.codec,
@@ -204,13 +224,13 @@ func (p *performance) settle(end *ending, res *result) {
 		if end.panicked != nil {
 			rec.outcome = outcomePanic
 		}
-		ignore, res.hookErr = ignored(p.op.cfg, err)
+		ignore, p.out.hookErr = ignored(p.op.cfg, err)
 	}
 	raw := rec.encode()
 	rec.payload = payloadIn(raw, len(rec.payload)) // a copy: the value is the caller's now
 	switch {
 	case !ignore:
-		p.commit(rec, raw, res)
+		p.commit(rec, raw)
 	case p.op.cfg.ignored == ShareWithWaiters:
 		p.release(append([]byte{messageShared}, raw...), end.cause())
 		p.lead.settle(settlement{rec: rec, source: Executed})
@@ -237,27 +257,26 @@ var errRefused = errors.New("somebody else has taken over")
 
 // commit stores the outcome. It goes on trying when the caller's context has ended, for a
 // bounded time.
-func (p *performance) commit(rec *record, raw []byte, res *result) {
+func (p *performance) commit(rec *record, raw []byte) {
 	event := Event{Key: p.op.key, Attempt: int(rec.attempt), Size: len(raw)}
-	began := time.Now()
 	mark := p.cache.mark()
 	ttl := p.op.cfg.recordTTL(rec.outcome)
 	stored, err := p.store.commit(context.WithoutCancel(p.ctx), p.op.via, p.op.name, raw, ttl)
 	if err != nil {
 		stored, err = p.commitAgain(raw, ttl, event, err)
 	}
-	event.Duration = time.Since(began)
+	event.Duration = time.Since(p.ended)
 	switch {
 	case err == nil && !stored:
 		event.Kind, event.Err = EventCommitFailed, errRefused
-		res.err = &causeError{text: ErrLeaseLost.Error() + ": " + errRefused.Error(), sentinel: ErrLeaseLost, cause: errRefused}
+		p.out.err = &causeError{text: ErrLeaseLost.Error() + ": " + errRefused.Error(), sentinel: ErrLeaseLost, cause: errRefused}
 	case err != nil:
 		event.Kind, event.Err = EventCommitFailed, err
-		res.err = redisError(ErrNotRecorded, err)
-		p.lead.settle(settlement{rec: rec, source: Executed, err: res.err})
+		p.out.err = redisError(ErrNotRecorded, err)
+		p.lead.settle(settlement{rec: rec, source: Executed, err: p.out.err})
 	default:
 		event.Kind = EventRecorded
-		res.at = rec.at
+		p.out.at = rec.at
 		mark.keep(p.op.key, rec, len(raw), ttl)
 		p.lead.settle(settlement{rec: rec, stored: true, source: Executed})
 	}

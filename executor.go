@@ -42,8 +42,12 @@ func New[T any](client redis.UniversalClient, opts ...Option) (*Executor[T], err
 	if err := errors.Join(err, codecErr, hooksErr); err != nil {
 		return nil, err
 	}
+	encode := func(value any) ([]byte, error) {
+		v, _ := value.(T) // not one if it is a nil interface
+		return encodeValue(codec.Codec, v)
+	}
 	return &Executor[T]{
-		core:  newCore(&cfg, newStore(client, &cfg), codecOf(codec.Codec)),
+		core:  newCore(&cfg, newStore(client, &cfg), codecOf(codec.Codec), encode),
 		codec: codec.Codec,
 		hooks: hooks,
 	}, nil
@@ -76,32 +80,25 @@ func (e *Executor[T]) run(ctx context.Context, key string, fn func(ctx context.C
 		var zero T
 		return zero, err
 	}
-	if res, hit := e.core.cached(ctx, key, cfg); hit {
-		return e.replayed(ctx, key, cfg, &res)
+	if s, hit := e.core.cached(ctx, key, cfg); hit {
+		return e.replayed(ctx, key, cfg, s)
 	}
-	act := &typedAction[T]{fn: fn, codec: e.codec}
-	res := e.core.run(ctx, key, cfg, act, via)
-	if res.ran {
-		return e.executed(ctx, key, cfg, act.value, &res)
+	res := e.core.run(ctx, key, cfg, typedFn[T](fn), via)
+	if res.own != nil {
+		return e.executed(ctx, key, cfg, res.own)
 	}
-	return e.replayed(ctx, key, cfg, &res)
+	return e.replayed(ctx, key, cfg, res.settlement)
 }
 
-// A typedAction is fn as the core runs it.
-type typedAction[T any] struct {
-	fn    func(ctx context.Context) (T, error)
-	codec Codec[T]
-	value T // what fn returned
-}
+// A typedFn is fn as the core runs it. The interface costs nothing until then.
+type typedFn[T any] func(ctx context.Context) (T, error)
 
-func (a *typedAction[T]) run(ctx context.Context) ending {
-	value, err := a.fn(ctx)
+func (f typedFn[T]) run(ctx context.Context) (any, error) {
+	value, err := f(ctx)
 	if err != nil {
-		return ending{err: err}
+		return nil, err
 	}
-	a.value = value
-	payload, err := encodeValue(a.codec, value)
-	return ending{payload: payload, encodeErr: err}
+	return value, nil
 }
 
 // Get returns the outcome of key to somebody who only wants to know it: it runs nothing and
@@ -115,11 +112,11 @@ func (e *Executor[T]) Get(ctx context.Context, key string, opts ...RunOption) (T
 		var zero T
 		return zero, err
 	}
-	res, hit := e.core.cached(ctx, key, cfg)
+	s, hit := e.core.cached(ctx, key, cfg)
 	if !hit {
-		res = e.core.get(ctx, key, cfg)
+		s = e.core.get(ctx, key, cfg)
 	}
-	return e.replayed(ctx, key, cfg, &res)
+	return e.replayed(ctx, key, cfg, s)
 }
 
 func typeName[V any]() string { return reflect.TypeFor[V]().String() }
@@ -146,40 +143,52 @@ func (e *Executor[T]) configure(ctx context.Context, nilFn bool, opts []RunOptio
 }
 
 // executed is what the caller gets that ran fn.
-func (e *Executor[T]) executed(ctx context.Context, key string, cfg *runConfig, value T, res *result) (T, error) {
-	cfg.fill(res)
-	err := res.fnErr
+func (e *Executor[T]) executed(ctx context.Context, key string, cfg *runConfig, own *performed) (T, error) {
+	if cfg.report != nil {
+		*cfg.report = Report{Source: Executed, Attempt: int(own.attempt), RecordedAt: own.at}
+	}
+	value, _ := own.value.(T) // not one if fn failed, or returned a nil interface
+	err := own.fnErr
 	if err == nil {
 		value, err = hook("OnActionSuccess", e.hooks.OnActionSuccess, ctx, key, value)
 	} else {
 		err = errorHook("OnActionError", e.hooks.OnActionError, ctx, key, err)
 	}
-	if res.hookErr != nil {
-		err = &HookError{Hook: res.hookErr.Hook, Value: res.hookErr.Value, Err: err}
+	if own.hookErr != nil {
+		err = &HookError{Hook: own.hookErr.Hook, Value: own.hookErr.Value, Err: err}
 	}
-	return value, both(res.err, err)
+	return value, both(own.err, err)
 }
 
 // replayed is what a caller gets that did not run fn: its own copy of the outcome.
-func (e *Executor[T]) replayed(ctx context.Context, key string, cfg *runConfig, res *result) (T, error) {
-	cfg.fill(res)
-	var zero T
+func (e *Executor[T]) replayed(ctx context.Context, key string, cfg *runConfig, s settlement) (value T, err error) {
+	if s.rec != nil && s.rec.outcome == outcomeValue {
+		value, err = decodeValue(e.codec, s.rec)
+	}
+	if cfg.report != nil {
+		*cfg.report = s.report(err)
+	}
 	switch {
-	case res.rec == nil:
-		return zero, res.err
-	case res.rec.outcome != outcomeValue:
-		err := errorHook("OnErrorReplay", e.hooks.OnErrorReplay, ctx, key, e.core.errors.decode(res.rec, e.core.errorLost))
-		return zero, both(res.err, err)
+	case s.rec == nil:
+		return value, s.err
+	case s.rec.outcome != outcomeValue:
+		err = errorHook("OnErrorReplay", e.hooks.OnErrorReplay, ctx, key, e.core.errors.decode(s.rec, e.core.errorLost))
+	case err == nil:
+		value, err = hook("OnSuccessReplay", e.hooks.OnSuccessReplay, ctx, key, value)
 	}
-	value, err := decodeValue(e.codec, res.rec)
-	if err != nil {
-		if cfg.report != nil {
-			*cfg.report = Report{}
-		}
-		return zero, both(res.err, err)
+	return value, both(s.err, err)
+}
+
+// report is what there is to report of a settlement whose value decoded with err.
+func (s *settlement) report(err error) (r Report) {
+	if s.rec == nil || err != nil {
+		return Report{}
 	}
-	value, err = hook("OnSuccessReplay", e.hooks.OnSuccessReplay, ctx, key, value)
-	return value, both(res.err, err)
+	r = Report{Source: s.source, Attempt: int(s.rec.attempt)}
+	if s.stored {
+		r.RecordedAt = s.rec.at
+	}
+	return r
 }
 
 func errorHook(name string, f func(context.Context, string, error) error, ctx context.Context, key string, err error) error {
@@ -202,20 +211,6 @@ func both(own, err error) error {
 		return own
 	}
 	return fmt.Errorf("%w; %w", own, err)
-}
-
-// fill tells what there is to report, if that was asked for.
-func (c *runConfig) fill(res *result) {
-	if c.report != nil {
-		*c.report = res.report()
-	}
-}
-
-func (r *result) report() Report {
-	if !r.ran && r.rec == nil {
-		return Report{}
-	}
-	return Report{Source: r.source, Attempt: int(r.attempt), RecordedAt: r.at}
 }
 
 // Close ends the waits of all callers with ErrClosed, lets every fn that runs finish and be

@@ -263,7 +263,7 @@ func (l *link) unconfirm() {
 // unconfirm wakes those who wait, so that they read. The caller holds the mutex.
 func (t *topic) unconfirm() {
 	t.confirmed = false
-	for w := range t.waiters {
+	for _, w := range t.waiters {
 		w.notify()
 	}
 }

@@ -8,45 +8,33 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
-
-	"github.com/idempotent-go/idempotent/internal/flight"
 )
 
 // An operation is one Run on its way to an outcome: what it is called, how it is to be run, and
 // the token that makes it the owner.
 type operation struct {
-	key       string
-	name      string // in Redis
-	cfg       *runConfig
-	via       processor // what claims and commits are sent through
-	token     token
-	waitUntil time.Time
-	closing   <-chan struct{} // nil for a run that close does not end
-	followed  bool            // it waited for another call before it came to lead
+	key      string
+	name     string // in Redis
+	cfg      *runConfig
+	via      processor // what claims and commits are sent through
+	token    token
+	began    time.Time
+	closing  <-chan struct{} // nil for a run that close does not end
+	followed bool            // it waited for another call before it came to lead
 	// fingerprint is what goes into the record: the call's own or, when it has none, that of the
 	// execution it takes over from.
 	fingerprint []byte
 
-	fresh   flight.Call[standing] // this Run's own flight, if it begins one
 	leading leading
+	claimed bool // at least once
 	room    claimRoom
 }
 
-// A claimRoom is memory for the first claim of an operation, which is the only one for most. A
-// second one has none: the client may still hold the first, if its context ended.
+// A claimRoom is the memory of one claim, the first. It is not used again, since the client or one
+// of its hooks may keep the command.
 type claimRoom struct {
-	taken   bool
 	args    [claimArgs]any
 	running [maxRunningSize]byte
-	found   record
-}
-
-func (r *claimRoom) take() (args []any, running []byte, found *record) {
-	if r.taken {
-		return nil, nil, new(record)
-	}
-	r.taken = true
-	return r.args[:0], r.running[:0], &r.found
 }
 
 // ended says why there is no point in going on, if so.
@@ -75,12 +63,12 @@ func (c *runConfig) recordTTL(o outcome) time.Duration {
 	return c.ttl
 }
 
-func (c *core) running(op *operation, attempt uint32) record {
+func (c *core) running(op *operation, attempt uint32, at time.Time) record {
 	return record{
 		kind:        kindRunning,
 		token:       op.token,
 		attempt:     attempt,
-		at:          time.Now(),
+		at:          at,
 		fingerprint: op.fingerprint,
 		refuse:      op.cfg.interrupted == Refuse,
 		lease:       c.lease,
@@ -110,14 +98,19 @@ func (c *core) claim(ctx context.Context, op *operation) (finding, error) {
 			return f, err
 		}
 	}
-	if op.room.taken {
-		op.token = newToken() // an earlier delivery of the last claim may still be under way
+	sent := op.began
+	if op.followed || op.claimed {
+		sent = time.Now()
 	}
-	args, running, rec := op.room.take()
+	room := &op.room
+	if op.claimed {
+		op.token = newToken() // an earlier delivery of the last claim may still be under way
+		room = new(claimRoom)
+	}
+	op.claimed = true
 	mark := c.cache.mark()
-	sent := time.Now()
-	mine := c.running(op, 1)
-	got, err := c.store.claim(ctx, op.via, op.name, mine.appendTo(running), op.cfg.claimPX, args, mark.valid())
+	mine := c.running(op, 1, sent)
+	got, err := c.store.claim(ctx, op.via, op.name, mine.appendTo(room.running[:0]), op.cfg.claimPX, room.args[:0], mark.valid())
 	switch {
 	case wrongType(err):
 		return finding{}, storeError(err)
@@ -131,7 +124,8 @@ func (c *core) claim(ctx context.Context, op *operation) (finding, error) {
 	if got.raw == nil {
 		return c.own(ctx, op, 1, sent)
 	}
-	if err := c.decodeInto(rec, op, got.raw); err != nil {
+	rec, err := c.decode(op, got.raw)
+	if err != nil {
 		return finding{}, err
 	}
 	if rec.kind == kindRunning && rec.token == op.token { // an earlier delivery of this claim
@@ -215,7 +209,7 @@ func (c *core) giveUp(ctx context.Context, op *operation, attempt uint32, shared
 // ownerless is the record of an execution without an outcome: its lease is over, and its token is
 // nobody's, so that a renewal still under way does not revive it.
 func (c *core) ownerless(op *operation, attempt uint32) *record {
-	rec := c.running(op, attempt)
+	rec := c.running(op, attempt, time.Now())
 	rec.token = newToken()
 	return &rec
 }
@@ -254,19 +248,19 @@ func (c *core) find(ctx context.Context, op *operation, absent error) (finding, 
 
 // takeOver settles an execution whose lease is over: it becomes ours, or stays refused.
 func (c *core) takeOver(ctx context.Context, op *operation, dead finding) (finding, error) {
-	if err := checkFingerprint(op, dead.rec); err != nil {
+	if err := checkFingerprint(op.cfg.fingerprint, dead.rec.fingerprint); err != nil {
 		return finding{}, err
 	}
 	op.token = newToken() // an earlier delivery of a claim may still be under way
 	refuse := dead.rec.refuse || op.cfg.interrupted == Refuse
-	next := c.running(op, dead.rec.attempt+1)
+	sent := time.Now()
+	next := c.running(op, dead.rec.attempt+1, sent)
 	next.fingerprint = firstFingerprint(op.cfg.fingerprint, dead.rec.fingerprint)
 	ttl := c.lease + op.cfg.retention
 	if refuse {
 		next = interrupted(dead.rec, op.token)
 		ttl = dead.rec.retention
 	}
-	sent := time.Now()
 	instead, taken, err := c.store.takeOver(ctx, op.name, dead.raw, next.encode(), ttl, dead.rec.retention, refuse)
 	switch {
 	case err != nil:
@@ -308,8 +302,8 @@ func interrupted(dead *record, by token) record {
 	}
 }
 
-func checkFingerprint(op *operation, rec *record) error {
-	if len(op.cfg.fingerprint) > 0 && len(rec.fingerprint) > 0 && !bytes.Equal(op.cfg.fingerprint, rec.fingerprint) {
+func checkFingerprint(own, other []byte) error {
+	if len(own) > 0 && len(other) > 0 && !bytes.Equal(own, other) {
 		return ErrKeyReused
 	}
 	return nil
@@ -324,19 +318,11 @@ func firstFingerprint(a, b []byte) []byte {
 }
 
 func (c *core) decode(op *operation, raw []byte) (*record, error) {
-	rec := new(record)
-	if err := c.decodeInto(rec, op, raw); err != nil {
-		return nil, err
-	}
-	return rec, nil
-}
-
-func (c *core) decodeInto(rec *record, op *operation, raw []byte) error {
-	err := rec.decode(raw)
+	rec, err := decodeRecord(raw)
 	if err != nil {
 		c.logger.Error("idempotent: unreadable record", "key", op.key, "namespace", c.namespace, "error", err.Error())
 	}
-	return err
+	return rec, err
 }
 
 // storeError says what a failed command means to a caller whose fn did not run.

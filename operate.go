@@ -55,20 +55,20 @@ func (c *core) peek(ctx context.Context, key string) (Status, error) {
 }
 
 // get is a run that runs nothing.
-func (c *core) get(ctx context.Context, key string, cfg *runConfig) result {
+func (c *core) get(ctx context.Context, key string, cfg *runConfig) settlement {
 	nested, err := c.begin(ctx, key)
 	if err != nil {
 		return failure(err)
 	}
 	defer c.active.Done()
-	op := c.newOperation(key, cfg, nested)
+	op := c.newOperation(key, cfg, nested, time.Now())
 	f, err := c.lookUp(ctx, op)
 	source := Replayed
 	switch {
 	case err != nil:
 		return failure(err)
 	case f.final():
-	case checkFingerprint(op, f.rec) != nil:
+	case checkFingerprint(op.cfg.fingerprint, f.rec.fingerprint) != nil:
 		return failure(ErrKeyReused)
 	case cfg.noWait:
 		return failure(&InProgressError{RetryAfter: f.left})
@@ -78,7 +78,7 @@ func (c *core) get(ctx context.Context, key string, cfg *runConfig) result {
 			return failure(err)
 		}
 	}
-	return c.replay(ctx, op, settlement{rec: f.rec, stored: f.stored, source: source})
+	return c.replay(ctx, key, cfg, settlement{rec: f.rec, stored: f.stored, source: source})
 }
 
 // lookUp is look for those who only want to know.
@@ -87,7 +87,7 @@ func (c *core) lookUp(ctx context.Context, op *operation) (finding, error) {
 	switch {
 	case err != nil || f.final() || f.left > 0:
 		return f, err
-	case checkFingerprint(op, f.rec) != nil:
+	case checkFingerprint(op.cfg.fingerprint, f.rec.fingerprint) != nil:
 		return finding{}, ErrKeyReused
 	}
 	return finding{}, ErrInterrupted
@@ -99,8 +99,8 @@ func (c *core) forget(ctx context.Context, key string) error {
 	}
 	defer c.active.Done()
 	name := redisName(c.namespace, key)
-	defer c.flights.Detach(name) // an answer under way may be the forgotten one
-	defer c.cache.forget(key)    // also when what became of the command is not known
+	defer c.flights.Detach(key) // an answer under way may be the forgotten one
+	defer c.cache.forget(key)   // also when what became of the command is not known
 	if err := c.store.forget(ctx, name); err != nil {
 		return redisError(ErrUnavailable, err)
 	}
@@ -115,7 +115,7 @@ func (c *core) resolve(ctx context.Context, key string, cfg *runConfig, payload 
 	}
 	defer c.active.Done()
 	name := redisName(c.namespace, key)
-	defer c.flights.Detach(name)
+	defer c.flights.Detach(key)
 	defer c.cache.forget(key)
 	settled := &record{kind: kindDone, token: newToken(), outcome: outcomeValue, codec: c.codec, payload: payload}
 	got, err := c.store.read(ctx, name)

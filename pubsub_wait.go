@@ -3,6 +3,7 @@ package idempotent
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 
 	"github.com/redis/go-redis/v9"
@@ -26,7 +27,7 @@ type hub struct {
 
 // A topic is an operation that somebody waits for.
 type topic struct {
-	waiters   map[*waiter]struct{}
+	waiters   []*waiter // one, mostly: callers in this process follow each other
 	link      *link
 	confirmed bool // the server confirmed the subscription, and the connection stood since
 }
@@ -37,6 +38,7 @@ type waiter struct {
 	wake chan struct{}
 
 	// Guarded by hub.mu.
+	place   int    // in the topic
 	message []byte // the latest, nil if there is none but a read is due
 }
 
@@ -62,11 +64,12 @@ func (h *hub) watch(ctx context.Context, name string) *waiter {
 	w := &waiter{name: name, wake: make(chan struct{}, 1)}
 	t := h.topics[name]
 	if t == nil {
-		t = &topic{waiters: make(map[*waiter]struct{})}
+		t = &topic{}
 		h.topics[name] = t
 		h.attach(name, t, address, node)
 	}
-	t.waiters[w] = struct{}{}
+	w.place = len(t.waiters)
+	t.waiters = append(t.waiters, w)
 	if t.confirmed {
 		w.wake <- struct{}{}
 	}
@@ -78,7 +81,9 @@ func (h *hub) unwatch(w *waiter) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	t := h.topics[w.name]
-	delete(t.waiters, w)
+	last := t.waiters[len(t.waiters)-1]
+	t.waiters[w.place], last.place = last, w.place
+	t.waiters = slices.Delete(t.waiters, len(t.waiters)-1, len(t.waiters))
 	if len(t.waiters) > 0 {
 		return
 	}
@@ -134,7 +139,7 @@ func (h *hub) confirm(name string, l *link) {
 	defer h.mu.Unlock()
 	if t := h.topics[name]; t != nil && t.link == l {
 		t.confirmed = true
-		for w := range t.waiters {
+		for _, w := range t.waiters {
 			w.notify()
 		}
 	}
@@ -146,7 +151,7 @@ func (h *hub) deliver(name string, message []byte) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if t := h.topics[name]; t != nil {
-		for w := range t.waiters {
+		for _, w := range t.waiters {
 			w.message = message
 			w.notify()
 		}

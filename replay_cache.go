@@ -162,17 +162,16 @@ func (c *replayCache) forget(key string) {
 }
 
 // cached is a run, or a get, that the cache answers, if it can.
-func (c *core) cached(ctx context.Context, key string, cfg *runConfig) (res result, hit bool) {
+func (c *core) cached(ctx context.Context, key string, cfg *runConfig) (s settlement, hit bool) {
 	rec := c.cache.get(key)
 	if rec == nil {
-		return result{}, false
+		return settlement{}, false
 	}
 	if _, err := c.begin(ctx, key); err != nil {
 		return failure(err), true
 	}
 	defer c.active.Done()
-	op := operation{key: key, cfg: cfg}
-	return c.replay(ctx, &op, settlement{rec: rec, stored: true, source: Replayed}), true
+	return c.replay(ctx, key, cfg, settlement{rec: rec, stored: true, source: Replayed}), true
 }
 
 // cacheLogger gives the cache's own troubles to the executor's logger.

@@ -21,7 +21,7 @@ func (c *core) acquire(ctx context.Context, op *operation, lead *leading) (findi
 	if err != nil || f.final() {
 		return f, Replayed, err
 	}
-	if err := checkFingerprint(op, f.rec); err != nil {
+	if err := checkFingerprint(op.cfg.fingerprint, f.rec.fingerprint); err != nil {
 		return finding{}, 0, err
 	}
 	if !op.cfg.noWait {
@@ -77,7 +77,7 @@ func (c *core) wait(ctx context.Context, w *wait) (f finding, source Source, err
 }
 
 func (w *wait) run(ctx context.Context) (finding, error) {
-	giveUp := time.NewTimer(time.Until(w.op.waitUntil))
+	giveUp := time.NewTimer(time.Until(w.op.began.Add(w.op.cfg.waitTimeout)))
 	defer giveUp.Stop()
 	for {
 		next := w.read
@@ -147,7 +147,7 @@ func (w *wait) judge(f finding, err error) (over bool, _ error) {
 	}
 	w.trouble = nil
 	w.owner = f.rec.token
-	if err := checkFingerprint(w.op, f.rec); err != nil {
+	if err := checkFingerprint(w.op.cfg.fingerprint, f.rec.fingerprint); err != nil {
 		return true, err
 	}
 	if f.left <= 0 { // just claimed by somebody else: how long for is still to be read
