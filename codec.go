@@ -149,7 +149,12 @@ func (rawCodec[T]) codecID() codecID { return codecRaw }
 
 func (rawCodec[T]) Encode(v T) ([]byte, error) { return []byte(v), nil }
 
-func (rawCodec[T]) Decode(data []byte) (T, error) { return T(append([]byte{}, data...)), nil }
+func (rawCodec[T]) Decode(data []byte) (T, error) {
+	if reflect.TypeFor[T]().Kind() == reflect.String {
+		return T(string(data)), nil // one copy
+	}
+	return T(append([]byte{}, data...)), nil
+}
 
 // encodeValue and decodeValue keep a codec that panics from taking the process, or an
 // execution's outcome, with it. Their texts hold no part of the value.
