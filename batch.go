@@ -3,10 +3,7 @@ package idempotent
 import (
 	"context"
 	"runtime/debug"
-	"slices"
 	"sync"
-
-	"github.com/redis/go-redis/v9"
 )
 
 // A Call is one of those that RunMany runs.
@@ -35,8 +32,11 @@ type Outcome[T any] struct {
 // With WithReplicaAck, commands are not sent together, since each waits for its own replicas.
 func (e *Executor[T]) RunMany(ctx context.Context, calls []Call[T]) []Outcome[T] {
 	outcomes := make([]Outcome[T], len(calls))
-	b := newBatch(ctx, e.core.store.client)
-	defer b.close()
+	values := context.Background()
+	if ctx != nil { // each call says so if it is
+		values = context.WithoutCancel(ctx)
+	}
+	b := newBatcher(values, e.core.store.client, 0)
 	var all sync.WaitGroup
 	for i, call := range calls {
 		all.Go(func() { e.runOne(ctx, call, b, &outcomes[i]) })
@@ -53,88 +53,4 @@ func (e *Executor[T]) runOne(ctx context.Context, call Call[T], via processor, o
 		}
 	}()
 	out.Value, out.Err = e.run(ctx, call.Key, call.Fn, call.Options, via)
-}
-
-// A batch sends the commands of many goroutines in pipelines: those that come while one is on its
-// way share the next. Its goroutine sends and close ends it; after that, commands go alone.
-type batch struct {
-	ctx    context.Context // for the pipelines: no caller's end is everybody's
-	client redis.UniversalClient
-	ended  sync.WaitGroup
-	some   chan struct{} // holds one token while the queue is not empty
-
-	mu    sync.Mutex
-	over  bool
-	queue []queued
-}
-
-type queued struct {
-	cmd  redis.Cmder
-	done chan struct{}
-}
-
-// pipelineLimit is how many commands go into one pipeline.
-const pipelineLimit = 1000
-
-func newBatch(ctx context.Context, client redis.UniversalClient) *batch {
-	if ctx == nil { // each call says so
-		ctx = context.Background()
-	}
-	b := &batch{ctx: context.WithoutCancel(ctx), client: client, some: make(chan struct{}, 1)}
-	b.ended.Go(b.send)
-	return b
-}
-
-// Process sends cmd with others.
-func (b *batch) Process(ctx context.Context, cmd redis.Cmder) error {
-	done := make(chan struct{})
-	if !b.enqueue(queued{cmd, done}) {
-		return b.client.Process(ctx, cmd) // a detached fn ended late
-	}
-	<-done
-	return cmd.Err()
-}
-
-func (b *batch) enqueue(one queued) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.over {
-		return false
-	}
-	if b.queue = append(b.queue, one); len(b.queue) == 1 {
-		b.some <- struct{}{}
-	}
-	return true
-}
-
-func (b *batch) send() {
-	for range b.some {
-		b.mu.Lock()
-		next := b.queue
-		b.queue = nil
-		b.mu.Unlock()
-		for some := range slices.Chunk(next, pipelineLimit) {
-			b.exec(some)
-		}
-	}
-}
-
-func (b *batch) exec(some []queued) {
-	pipe := b.client.Pipeline()
-	for _, one := range some {
-		_ = pipe.Process(b.ctx, one.cmd) // sent by Exec
-	}
-	_, _ = pipe.Exec(b.ctx) // each command has its own error
-	for _, one := range some {
-		close(one.done)
-	}
-}
-
-// close sends what is queued, and returns when that is done.
-func (b *batch) close() {
-	b.mu.Lock()
-	b.over = true
-	close(b.some)
-	b.mu.Unlock()
-	b.ended.Wait()
 }

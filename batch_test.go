@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/assert"
@@ -116,7 +117,7 @@ func TestRunManySendsPipelines(t *testing.T) {
 		for range n {
 			<-begun
 		}
-		assert.LessOrEqual(w, s.pipelines.Load(), int64(2), "claims")
+		assert.LessOrEqual(w, s.pipelines.Load(), int64(3), "claims")
 		release = s.hold()
 		close(finish)
 		w.settled()
@@ -124,7 +125,7 @@ func TestRunManySendsPipelines(t *testing.T) {
 		for _, out := range <-done {
 			assert.Equal(w, idempotent.Outcome[string]{Value: "done"}, out)
 		}
-		assert.LessOrEqual(w, s.pipelines.Load(), int64(4), "with the commits")
+		assert.LessOrEqual(w, s.pipelines.Load(), int64(6), "with the commits")
 		assert.EqualValues(w, 2*n, s.together.Load())
 		assert.Zero(w, s.alone.Load())
 	})
@@ -244,6 +245,29 @@ func TestRunManyAfterClose(t *testing.T) {
 		require.NoError(w, x.Close())
 		for _, out := range x.RunMany(w.Context(), numbered(2, func(int) (string, error) { return "", nil })) {
 			assert.ErrorIs(w, out.Err, idempotent.ErrClosed)
+		}
+	})
+}
+
+// Detached fns go on when their callers have left, and so do their commits, while RunMany returns.
+func TestDetachedOutliveRunMany(t *testing.T) {
+	onRealRedis(t, func(w *world) {
+		x := w.executor()
+		for round := range 100 {
+			ctx, cancel := context.WithCancel(w.Context())
+			calls := numbered(20, func(i int) (string, error) {
+				if i == 5 {
+					cancel()
+				}
+				time.Sleep(time.Duration(i) * 50 * time.Microsecond)
+				return "", nil
+			})
+			for i := range calls {
+				calls[i].Key = fmt.Sprint(round, " ", i)
+				calls[i].Options = []idempotent.RunOption{idempotent.WithDetached()}
+			}
+			x.RunMany(ctx, calls)
+			cancel()
 		}
 	})
 }

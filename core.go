@@ -194,6 +194,7 @@ func (c *core) close() {
 	c.flights.WakeAll()
 	c.active.Wait()
 	if first {
+		c.store.close()
 		c.hub.close()
 		c.renewer.close()
 		c.cache.close()

@@ -25,6 +25,10 @@ type Executor[T any] struct {
 //
 // The client's own timeouts bound each command. Set ContextTimeoutEnabled in its options to have
 // a deadline of Run's context bound the first command as well.
+//
+// When more commands are under way than the client's PoolSize, claims and commits of many callers
+// share pipelines, in place of waiting for connections. They do not on a Cluster or a Ring, nor with
+// ContextTimeoutEnabled.
 func New[T any](client redis.UniversalClient, opts ...Option) (*Executor[T], error) {
 	cfg := defaultConfig()
 	for i, o := range opts {

@@ -39,8 +39,8 @@ func serversOf(client redis.UniversalClient) servers {
 	case ring:
 		return servers{ring: c}
 	case autoPipeliner:
-		if below, _ := clusterBelow(c); below != nil {
-			return servers{cluster: below}
+		if below, _ := clientBelow(c); below != nil {
+			return serversOf(below)
 		}
 	}
 	return servers{}
@@ -57,7 +57,7 @@ func checkServers(client redis.UniversalClient) error {
 				"a Ring with a RingOptions.HeartbeatFn that always returns true, so that such a shard's operations are ErrUnavailable until it is back")
 		}
 	case autoPipeliner:
-		if _, known := clusterBelow(c); !known && severalServers(c) {
+		if _, known := clientBelow(c); !known && severalServers(c) {
 			return invalid("New", "client", "an AutoPipeliner over a Cluster client that cannot be reached through it",
 				"the *redis.AutoPipeliner itself, of a go-redis version that this library knows, or the Cluster client")
 		}
@@ -65,10 +65,10 @@ func checkServers(client redis.UniversalClient) error {
 	return nil
 }
 
-// clusterBelow returns the Cluster client that an AutoPipeliner was made by, nil if it was made by
-// another client. go-redis does not let it out, so this looks where it is; known is false when it
-// is not there.
-func clusterBelow(client autoPipeliner) (below *redis.ClusterClient, known bool) {
+// clientBelow returns the client that an AutoPipeliner was made by, if it is a single server's or a
+// Cluster's. go-redis does not let it out, so this looks where it is; known is false when it is not
+// there.
+func clientBelow(client autoPipeliner) (below redis.UniversalClient, known bool) {
 	ap, ok := client.(*redis.AutoPipeliner)
 	if !ok {
 		return nil, false
@@ -77,8 +77,15 @@ func clusterBelow(client autoPipeliner) (below *redis.ClusterClient, known bool)
 	if field.Kind() != reflect.Interface {
 		return nil, false
 	}
-	if made := field.Elem(); made.IsValid() && made.Type() == reflect.TypeFor[*redis.ClusterClient]() {
+	made := field.Elem()
+	if !made.IsValid() {
+		return nil, true
+	}
+	switch made.Type() {
+	case reflect.TypeFor[*redis.ClusterClient]():
 		return (*redis.ClusterClient)(made.UnsafePointer()), true
+	case reflect.TypeFor[*redis.Client]():
+		return (*redis.Client)(made.UnsafePointer()), true
 	}
 	return nil, true
 }
@@ -144,4 +151,23 @@ func (s *store) heed(err error) error {
 		s.cluster.ReloadState(context.Background()) // in a goroutine of the client
 	}
 	return err
+}
+
+// newBatcher is for a client that speaks to one server: pipelines to several would wait for the
+// slowest. It is nil for others, and for those whose commands end with their contexts.
+func (s *store) newBatcher() *batcher {
+	if s.cluster != nil || s.ring != nil {
+		return nil
+	}
+	pooled := s.client
+	if ap, ok := s.client.(autoPipeliner); ok {
+		pooled, _ = clientBelow(ap) // it is made for commands, and takes pipelines apart again
+	}
+	c, ok := pooled.(interface{ Options() *redis.Options })
+	if !ok || c.Options().ContextTimeoutEnabled {
+		return nil
+	}
+	b := newBatcher(context.Background(), pooled, c.Options().PoolSize)
+	b.single = s.client
+	return b
 }

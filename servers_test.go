@@ -126,6 +126,31 @@ func TestAutoPipeliner(t *testing.T) {
 	}
 }
 
+// One that defers returns before a command was sent: how that went is in the command alone.
+func TestDeferringAutoPipeliner(t *testing.T) {
+	server := redistest.Start(t)
+	client := server.Client(t)
+	pipeliner, err := client.AsyncAutoPipeline()
+	require.NoError(t, err)
+	defer pipeliner.Close()
+	x, err := idempotent.New[string](pipeliner, idempotent.WithNamespace("ns"))
+	require.NoError(t, err)
+	defer x.Close()
+
+	t.Run("a commit that fails", func(t *testing.T) { // the script is not loaded
+		_, err := x.Run(t.Context(), "commit", func(context.Context) (string, error) { return "v", nil })
+		require.NoError(t, err)
+		status, err := x.Peek(t.Context(), "commit")
+		require.NoError(t, err)
+		assert.Equal(t, idempotent.StateSucceeded, status.State)
+	})
+	t.Run("a claim that fails", func(t *testing.T) {
+		require.NoError(t, client.ConfigSet(t.Context(), "maxmemory", "1").Err())
+		_, err := x.Run(t.Context(), "claim", func(context.Context) (string, error) { panic("nobody owns this") })
+		require.ErrorIs(t, err, idempotent.ErrUnavailable)
+	})
+}
+
 // An AutoPipeliner over a Cluster client uses the Cluster as the bare client does, so that the two
 // hear each other. Were go-redis to put the client elsewhere in it, this would notice.
 func autoPipelinerOnCluster(w clusterWorld) {

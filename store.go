@@ -2,6 +2,7 @@ package idempotent
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"embed"
 	"errors"
@@ -20,20 +21,23 @@ var luaFiles embed.FS
 var (
 	claimScript    = loadScript("claim")
 	renewScript    = loadScript("renew")
-	commitScript   = loadScript("commit")
+	commitSource   = luaSource("commit")
+	commitScript   = redis.NewScript(commitSource)
 	releaseScript  = loadScript("release")
 	takeOverScript = loadScript("takeover")
 	forgetScript   = loadScript("forget")
 	readScript     = loadScript("read")
 )
 
-func loadScript(name string) *redis.Script {
+func luaSource(name string) string {
 	src, err := luaFiles.ReadFile("lua/" + name + ".lua")
 	if err != nil { // embedded at build time
 		panic(err)
 	}
-	return redis.NewScript(string(src))
+	return string(src)
 }
+
+func loadScript(name string) *redis.Script { return redis.NewScript(luaSource(name)) }
 
 // What a message on an operation's channel begins with.
 const (
@@ -46,7 +50,9 @@ const (
 // store speaks to Redis: one method for each step of the protocol, bytes in and bytes out. All
 // of them may be repeated, by go-redis or by us, without harm.
 type store struct {
-	client redis.UniversalClient
+	client  redis.UniversalClient
+	sender  processor // of claims and commits: the client, or the batcher
+	batcher *batcher  // nil if they are always sent alone
 	servers
 	identity     any    // the client if it can be compared, else nil
 	publish      string // PUBLISH, or SPUBLISH on Cluster
@@ -66,8 +72,19 @@ func newStore(client redis.UniversalClient, cfg *config) *store {
 	if s.cluster != nil {
 		s.publish = "SPUBLISH"
 	}
+	s.sender = client
+	if s.batcher = s.newBatcher(); s.batcher != nil {
+		s.sender = s.batcher
+	}
 	s.publishArg, s.limitArg = s.publish, s.messageLimit
 	return s
+}
+
+// close returns when nothing is being sent. No run may be under way.
+func (s *store) close() {
+	if s.batcher != nil {
+		s.batcher.sending.Wait()
+	}
 }
 
 // claimArgs is how many arguments a claim has.
@@ -78,12 +95,10 @@ type processor interface {
 	Process(ctx context.Context, cmd redis.Cmder) error
 }
 
-// through is via, or the client.
-func (s *store) through(via processor) processor {
-	if via == nil {
-		return s.client
-	}
-	return via
+// send sends a command by way of via or, if that is nil, as commands are usually sent. An
+// AutoPipeliner that defers says only in the command how that went.
+func (s *store) send(ctx context.Context, via processor, cmd redis.Cmder) error {
+	return s.heed(cmp.Or(cmp.Or(via, s.sender).Process(ctx, cmd), cmd.Err()))
 }
 
 // claim stores the running record, for px ms, if there is none. It returns the record that is
@@ -94,7 +109,7 @@ func (s *store) claim(ctx context.Context, via processor, name string, running [
 	if s.ack.replicas == 0 && !byScript {
 		// A nil reply is an error to go-redis, and a costly one; here it is the usual case.
 		cmd := redis.NewRawCmd(ctx, append(args, "set", name, running, "nx", "get", "px", px)...)
-		if err := s.heed(s.through(via).Process(ctx, cmd)); err != nil {
+		if err := s.send(ctx, via, cmd); err != nil {
 			return reading{}, err
 		}
 		if there, ok := bulk(cmd.Val()); ok {
@@ -132,14 +147,14 @@ func (s *store) setNX(ctx context.Context, name string, running []byte, px any) 
 	cmd := redis.NewStringCmd(ctx, "set", name, running, "nx", "get", "px", px)
 	var err error
 	if s.ack.replicas == 0 {
-		err = s.heed(s.client.Process(ctx, cmd))
+		err = s.send(ctx, s.client, cmd)
 	} else {
 		err = s.acknowledged(ctx, name, func(pipe redis.Pipeliner) redis.Cmder {
 			_ = pipe.Process(ctx, cmd)
 			return cmd
 		})
 	}
-	if there, none := cmd.Bytes(); none == nil {
+	if there, none := cmd.Bytes(); none == nil && (err == nil || len(there) > 0) { // else it may not have been sent
 		return there, nil
 	}
 	if errors.Is(err, redis.Nil) {
@@ -152,19 +167,26 @@ func (s *store) setNX(ctx context.Context, name string, running []byte, px any) 
 // is there.
 func (s *store) commit(ctx context.Context, via processor, name string, done []byte, ttl time.Duration) (stored bool, err error) {
 	var cmd *redis.Cmd
-	if s.ack.replicas == 0 {
-		cmd = redis.NewCmd(ctx, "evalsha", commitScript.Hash(), one, name, done, ttl.Milliseconds(), s.publishArg, s.limitArg)
-		cmd.SetFirstKeyPos(3)
-		err = s.heed(s.through(via).Process(ctx, cmd))
-	}
-	if s.ack.replicas > 0 || redis.HasErrorPrefix(err, "NOSCRIPT") {
+	if s.ack.replicas > 0 {
 		cmd, err = s.run(ctx, commitScript, name, done, ttl.Milliseconds(), s.publish, s.messageLimit)
+	} else {
+		cmd, err = s.commitVia(ctx, via, "evalsha", commitScript.Hash(), name, done, ttl)
+		if redis.HasErrorPrefix(err, "NOSCRIPT") {
+			cmd, err = s.commitVia(ctx, via, "eval", commitSource, name, done, ttl)
+		}
 	}
 	n, broken := cmd.Int()
 	if broken == nil && n == 0 {
 		return false, nil
 	}
+	err = cmp.Or(err, broken) // without an answer, nothing is known to be stored
 	return err == nil, err
+}
+
+func (s *store) commitVia(ctx context.Context, via processor, verb, script, name string, done []byte, ttl time.Duration) (*redis.Cmd, error) {
+	cmd := redis.NewCmd(ctx, verb, script, one, name, done, ttl.Milliseconds(), s.publishArg, s.limitArg)
+	cmd.SetFirstKeyPos(3)
+	return cmd, s.send(ctx, via, cmd)
 }
 
 // one is the number of keys of a script.
