@@ -66,7 +66,7 @@ type fault struct {
 // play is the campaign on this field, from its first worker to its audit.
 func (f *field) play(ctx context.Context) error {
 	for i := range workers {
-		p, err := f.newPost(fmt.Sprintf("%s/%d", f.name, i))
+		p, err := f.newPost(fmt.Sprintf("%s/%d", f.name, i), i)
 		if err != nil {
 			return err
 		}

@@ -119,7 +119,7 @@ func (f *field) audit(ctx context.Context) error {
 	if err := f.servers.settled(ctx); err != nil {
 		return err
 	}
-	p, err := f.newPost(f.name + "/audit")
+	p, err := f.newPost(f.name+"/audit", workers)
 	if err != nil {
 		return err
 	}
@@ -127,7 +127,7 @@ func (f *field) audit(ctx context.Context) error {
 	keys := int(time.Since(f.began).Seconds()*newKeys) + 1
 	err = p.start(func() load.Order {
 		o := p.order()
-		o.Audit = keys
+		o.Audit, o.Shares = keys, false
 		return o
 	})
 	if err != nil {

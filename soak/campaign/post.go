@@ -18,9 +18,10 @@ import (
 // A post is a place for a worker, with proxies of its own. When its worker is killed, another one
 // takes its place.
 type post struct {
-	field *field
-	name  string
-	wires *wires
+	field  *field
+	name   string
+	number int
+	wires  *wires
 
 	mu     sync.Mutex // one signal at a time
 	hired  int
@@ -30,8 +31,8 @@ type post struct {
 	gone   chan struct{} // closed when the process has ended
 }
 
-func (f *field) newPost(name string) (*post, error) {
-	p := &post{field: f, name: name}
+func (f *field) newPost(name string, number int) (*post, error) {
+	p := &post{field: f, name: name, number: number}
 	var err error
 	p.wires, err = newWires(f.servers.data(), func(string) {
 		for _, kind := range []history.Kind{history.FaultOn, history.FaultOff} {
@@ -47,8 +48,16 @@ func (p *post) order() load.Order {
 		Topology: p.field.name, Proc: p.worker, Provider: p.field.provider, Seed: p.field.Seed,
 		Began: p.field.began, Lease: lease, Rate: rate, NewKeys: newKeys,
 		Kind: p.field.name, Addrs: s.addrs(), Master: s.master(), Proxies: p.wires.addresses(),
-		Acks: s.acks(), AckWait: lease / 4,
+		Acks: s.acks(), AckWait: lease / 4, Shares: p.shares(),
 	}
+}
+
+// shares deals pipelines to every third worker of a post, from one that follows from the seed, where
+// the library uses them: on one server, without replica acks.
+func (p *post) shares() bool {
+	f := p.field
+	first := f.random(f.name + " shares").IntN(workers)
+	return f.name != "cluster" && f.servers.acks() == 0 && (first+p.number+p.hired)%workers == 0
 }
 
 // hire starts a worker.

@@ -45,6 +45,12 @@ func TestWhatIsAllowedIsNoViolation(t *testing.T) {
 			s.returns(63, "2", history.GotIgnored, "1")
 			s.executes(100, "3", b, 1)
 		}},
+		{"a caller's deadline passes while its claim is in a pipeline", func(s *story) {
+			s.shares(a)
+			s.add(50, history.Event{Kind: history.Pipelined, Proc: a, Shared: &history.Shared{Claims: 3, Commits: 2}})
+			s.invoke(0, "1", a, history.Ask{Deadline: ms(300)})
+			s.returns(900, "1", history.ContextOver, "")
+		}},
 		{"a late commit", func(s *story) {
 			s.invoke(0, "1", a, history.Ask{})
 			s.begin(5, "1", 1)

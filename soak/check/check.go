@@ -103,10 +103,12 @@ func History(events []history.Event) *Report {
 		c.register(k)
 	}
 	c.leftovers(events)
+	tallies := tally(events)
+	c.unshared(tallies)
 	slices.SortStableFunc(c.found, func(a, b Violation) int {
 		return cmp.Compare(slices.Index(Rules, a.Rule), slices.Index(Rules, b.Rule))
 	})
-	r := &Report{Plan: c.plan, Violations: c.found, Tallies: tally(events)}
+	r := &Report{Plan: c.plan, Violations: c.found, Tallies: tallies}
 	for _, v := range c.found {
 		if r.Tallies[v.Topology] == nil {
 			r.Tallies[v.Topology] = newTally()

@@ -203,6 +203,12 @@ func TestPlantedViolationsAreFound(t *testing.T) {
 			s.invoke(0, "1", a, history.Ask{Deadline: ms(300)})
 			s.returns(900, "1", history.ContextOver, "")
 		}},
+		{"waited for longer than its context and its commands", []string{waited, nothing}, func(s *story) {
+			s.shares(a)
+			s.add(50, history.Event{Kind: history.Pipelined, Proc: a, Shared: &history.Shared{Claims: 3, Commits: 2}})
+			s.invoke(0, "1", a, history.Ask{Deadline: ms(300)})
+			s.returns(4000, "1", history.ContextOver, "")
+		}},
 		{"never came back", []string{waited}, func(s *story) {
 			s.invoke(0, "1", a, history.Ask{})
 		}},
@@ -232,6 +238,7 @@ func TestPlantedViolationsAreFound(t *testing.T) {
 		{"a worker that crashed", []string{missing}, func(s *story) { s.remove(history.Clean, a) }},
 		{"a worker that never ended", []string{missing}, func(s *story) { s.remove(history.Exit, a) }},
 		{"not audited", []string{missing}, func(s *story) { s.remove(history.Audited, "") }},
+		{"pipelines that carried nothing", []string{missing}, func(s *story) { s.shares(a) }},
 		{"a fault that was not injected", []string{missing}, func(s *story) {
 			s.add(5, history.Event{Kind: history.FaultFail, Fault: "OOM", Text: "no server"})
 		}},

@@ -23,6 +23,7 @@ type process struct {
 	name, topology string
 	killed, exited time.Duration
 	clean          bool
+	shares         bool   // its commands share pipelines
 	pauses         []span // it did not run: stopped by a signal, or starved
 }
 
@@ -174,6 +175,8 @@ func (x *index) process(e history.Event) {
 		x.procs[e.Proc] = p
 	}
 	switch e.Kind {
+	case history.Start:
+		p.shares = e.Shares
 	case history.Kill:
 		p.killed = e.At
 	case history.Exit:

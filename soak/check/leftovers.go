@@ -11,6 +11,15 @@ import (
 // NoExpiry begins the text of a Leftover that is a key without an expiry.
 const NoExpiry = "no expiry: "
 
+// unshared: where commands were to share pipelines, some did.
+func (c *checker) unshared(tallies map[string]*Tally) {
+	for _, name := range slices.Sorted(maps.Keys(tallies)) {
+		if t := tallies[name]; t.Sharing > 0 && t.Shared.Claims+t.Shared.Commits == 0 {
+			c.violatedIn(ruleHistory, name, "%d workers had few connections, and no claim or commit shared a pipeline", t.Sharing)
+		}
+	}
+}
+
 // leftovers: nothing is left of the workers, and the history has all of them.
 func (c *checker) leftovers(events []history.Event) {
 	audited := make(map[string]bool)

@@ -64,6 +64,10 @@ var counts = []struct {
 	of   func(*Tally) int
 }{
 	{"worker processes", func(t *Tally) int { return t.Workers }},
+	{"  with few connections", func(t *Tally) int { return t.Sharing }},
+	{"claims that shared pipelines", func(t *Tally) int { return t.Shared.Claims }},
+	{"commits that shared pipelines", func(t *Tally) int { return t.Shared.Commits }},
+	{"  unanswered, of both", func(t *Tally) int { return t.Shared.Unanswered }},
 	{"keys", func(t *Tally) int { return t.Keys }},
 	{"calls", func(t *Tally) int { return t.Calls }},
 	{"executions", func(t *Tally) int { return t.Executions }},

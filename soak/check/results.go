@@ -110,6 +110,8 @@ func (c *checker) inTime(call *request) {
 		// A slow claim is followed by three renewals at most before fn begins.
 		until, took, bound = call.ran.begin, call.ran.waited, call.ask.Wait+6*command
 		c.settledInTime(call, command)
+	case call.ask.Deadline > 0 && call.proc.shares: // its commands go on, and it looks up after each
+		bound = min(bound, call.ask.Deadline+3*command)
 	case call.ask.Deadline > 0:
 		bound = min(bound, call.ask.Deadline)
 	case call.ask.NoWait:

@@ -51,6 +51,15 @@ func (s *story) remove(kind history.Kind, proc string) {
 	s.events = slices.DeleteFunc(s.events, func(e history.Event) bool { return e.Kind == kind && e.Proc == proc })
 }
 
+// shares says that a worker's commands share pipelines.
+func (s *story) shares(proc string) {
+	for i, e := range s.events {
+		if e.Kind == history.Start && e.Proc == proc {
+			s.events[i].Shares = true
+		}
+	}
+}
+
 func (s *story) invoke(at int, id, proc string, ask history.Ask) {
 	e := history.Event{Proc: proc, Key: key, Call: id}
 	s.calls[id] = e

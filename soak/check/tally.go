@@ -31,6 +31,8 @@ type Tally struct {
 	Losses      int
 	Unheard     int // subscriptions lost
 	CutOff      int // of these, while the output buffer was limited
+	Sharing     int // workers whose commands share pipelines
+	Shared      history.Shared
 
 	limited bool // it is now
 	Audited int
@@ -68,6 +70,13 @@ func (t *Tally) count(e history.Event) {
 	switch e.Kind {
 	case history.Start:
 		t.Workers++
+		if e.Shares {
+			t.Sharing++
+		}
+	case history.Pipelined:
+		t.Shared.Claims += e.Shared.Claims
+		t.Shared.Commits += e.Shared.Commits
+		t.Shared.Unanswered += e.Shared.Unanswered
 	case history.FaultOn:
 		t.Faults[e.Fault]++
 		t.limited = t.limited || e.Fault == OutputBuffer

@@ -29,6 +29,7 @@ const (
 	TookOver    Kind = "took over"  // this process found somebody else's dead: Attempt is that one's
 	Unrecorded  Kind = "unrecorded" // the commit failed or was refused: Text
 	CommitAgain Kind = "commit again"
+	Pipelined   Kind = "pipelined"         // commands have shared pipelines: Shared
 	Unheard     Kind = "subscription lost" // from its log
 )
 
@@ -84,6 +85,17 @@ type Event struct {
 	Count int           `json:"count,omitempty"`
 	Text  string        `json:"text,omitempty"`
 	Plan  *Plan         `json:"plan,omitempty"` // the first event's
+	// Shares says that the worker's commands share pipelines: its client has few connections, and
+	// sends a command whose context has ended (Start).
+	Shares bool    `json:"shares,omitempty"`
+	Shared *Shared `json:"shared,omitempty"`
+}
+
+// Shared counts commands that travelled in a pipeline with others.
+type Shared struct {
+	Claims     int `json:"claims"`
+	Commits    int `json:"commits"`
+	Unanswered int `json:"unanswered"` // of both: no reply came in the end
 }
 
 // An Op is a method of the executor.

@@ -124,7 +124,11 @@ func (f *function) work(ctx context.Context) (alive bool) {
 	if f.stubborn {
 		done = nil
 	}
-	for end := time.Now().Add(f.takes); time.Until(end) > 0; {
+	end := time.Now().Add(f.takes)
+	if f.Shares { // with others, so that commits meet
+		end = end.Truncate(f.Lease / 20).Add(f.Lease / 20)
+	}
+	for time.Until(end) > 0 {
 		select {
 		case <-done:
 			return false

@@ -18,6 +18,11 @@ const (
 	pause     = 50 * time.Millisecond
 )
 
+const (
+	plenty = 300 // connections: nobody waits for one
+	few    = 2   // what more is under way shares pipelines
+)
+
 // ClientName is the beginning of the names of all connections.
 const ClientName = "soak-worker"
 
@@ -46,24 +51,27 @@ func (o *Order) dialer() func(context.Context, string, string) (net.Conn, error)
 
 // client makes the client of the order's topology, impatient so that faults are felt.
 func (o *Order) client() redis.UniversalClient {
-	const pool = 300 // nobody waits for a connection
+	pool, heedsDeadlines := plenty, true
+	if o.Shares { // a client that heeds deadlines sends every command alone
+		pool, heedsDeadlines = few, false
+	}
 	switch o.Kind {
 	case "cluster":
 		return redis.NewClusterClient(&redis.ClusterOptions{
 			Addrs: o.Addrs, Dialer: o.dialer(), ClientName: ClientName, MaxRedirects: redirects - 1,
-			DialTimeout: timeout, DialerRetries: 1, ReadTimeout: timeout, WriteTimeout: timeout, ContextTimeoutEnabled: true,
+			DialTimeout: timeout, DialerRetries: 1, ReadTimeout: timeout, WriteTimeout: timeout, ContextTimeoutEnabled: heedsDeadlines,
 			MaxRetryBackoff: pause, PoolSize: pool, PoolTimeout: timeout,
 		})
 	case "sentinel":
 		return redis.NewFailoverClient(&redis.FailoverOptions{
 			MasterName: o.Master, SentinelAddrs: o.Addrs, Dialer: o.dialer(), ClientName: ClientName, MaxRetries: attempts - 1,
-			DialTimeout: timeout, DialerRetries: 1, ReadTimeout: timeout, WriteTimeout: timeout, ContextTimeoutEnabled: true,
+			DialTimeout: timeout, DialerRetries: 1, ReadTimeout: timeout, WriteTimeout: timeout, ContextTimeoutEnabled: heedsDeadlines,
 			MaxRetryBackoff: pause, PoolSize: pool, PoolTimeout: timeout,
 		})
 	}
 	return redis.NewClient(&redis.Options{
 		Addr: o.Addrs[0], Dialer: o.dialer(), ClientName: ClientName, MaxRetries: attempts - 1,
-		DialTimeout: timeout, DialerRetries: 1, ReadTimeout: timeout, WriteTimeout: timeout, ContextTimeoutEnabled: true,
+		DialTimeout: timeout, DialerRetries: 1, ReadTimeout: timeout, WriteTimeout: timeout, ContextTimeoutEnabled: heedsDeadlines,
 		MaxRetryBackoff: pause, PoolSize: pool, PoolTimeout: timeout,
 	})
 }

@@ -25,6 +25,10 @@ type Order struct {
 	Acks    int           // WithReplicaAck, 0 for without
 	AckWait time.Duration // how long for
 
+	// Shares is for a client with so few connections that commands share pipelines, and calls that
+	// come in crowds.
+	Shares bool
+
 	// Audit is a number of keys to look at, once each, instead of making calls.
 	Audit int
 }

@@ -29,6 +29,8 @@ type worker struct {
 	client redis.UniversalClient
 	exec   *idempotent.Executor[charge]
 
+	pipelines pipelines
+
 	calls   sync.WaitGroup
 	counted atomic.Int64
 	current sync.Map // key and attempt → the call whose fn runs, for what the renewer says
@@ -49,10 +51,11 @@ func Main(orderText string) error {
 	stopWatch := history.Watch(func(took time.Duration) { w.rec.Record(history.Event{Kind: history.Stall, Took: took}) })
 	before := goleak.IgnoreCurrent()
 	w.client = w.Order.client()
+	w.client.AddHook(&w.pipelines)
 	if w.exec, err = idempotent.New[charge](w.client, w.options()...); err != nil {
 		return err
 	}
-	w.rec.Record(history.Event{Kind: history.Start})
+	w.rec.Record(history.Event{Kind: history.Start, Shares: w.Shares})
 	if w.Audit > 0 {
 		w.audit()
 	} else {
@@ -106,29 +109,55 @@ func listen(said chan<- string) {
 // close, while the campaign looks at what the idle worker holds.
 func (w *worker) load(said <-chan string) {
 	r := randomFor(w.Seed, w.Proc, 0)
-	tick := time.NewTicker(time.Duration(float64(time.Second) / w.Rate))
+	crowd := 1
+	if w.Shares {
+		crowd = crowdSize
+	}
+	tick := time.NewTicker(time.Duration(float64(time.Second) / w.Rate * float64(crowd)))
 	defer tick.Stop()
 	for running := true; running; {
 		select {
 		case <-said:
 			running = false
 		case <-tick.C:
-			key := w.pick(r)
-			for range 1 + r.IntN(4)/3*r.IntN(8) { // a burst now and then
-				seed := r.Uint64()
-				w.calls.Go(func() { w.call(key, rand.New(rand.NewPCG(seed, 0))) }) //nolint:gosec // nothing is secret here
+			w.countShared()
+			for range crowd {
+				w.begin(r)
 			}
 		}
 	}
 	w.calls.Wait()
+	w.countShared()
 	w.rec.Record(history.Event{Kind: history.Idle})
 	<-said
+}
+
+// crowdSize is how many keys are called for at once where commands are to share pipelines.
+const crowdSize = 32
+
+// begin makes the calls for one key.
+func (w *worker) begin(r *rand.Rand) {
+	key := w.pick(r)
+	for range 1 + r.IntN(4)/3*r.IntN(8) { // a burst now and then
+		seed := r.Uint64()
+		w.calls.Go(func() { w.call(key, rand.New(rand.NewPCG(seed, 0))) }) //nolint:gosec // nothing is secret here
+	}
+}
+
+// countShared tells the provider what has shared pipelines since it was last told.
+func (w *worker) countShared() {
+	if shared := w.pipelines.take(); shared != (history.Shared{}) {
+		w.rec.Record(history.Event{Kind: history.Pipelined, Shared: &shared})
+	}
 }
 
 // pick chooses a key: one of the newest most of the time, so that workers meet, and any older one now
 // and then.
 func (w *worker) pick(r *rand.Rand) int {
 	newest := int(time.Since(w.Began).Seconds() * w.NewKeys)
+	if w.Shares { // before the others, so that many executions are its own
+		newest += int(crowdSize / w.Rate * w.NewKeys)
+	}
 	if r.IntN(6) == 0 {
 		return r.IntN(newest + 1)
 	}
