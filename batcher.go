@@ -116,10 +116,11 @@ func (b *batcher) enter(cmd redis.Cmder) *ticket {
 }
 
 func (b *batcher) leave(cmd redis.Cmder) {
+	reply := replySize(cmd) // may wait for an AutoPipeliner that defers
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.alone--
-	b.reply = max(b.reply, replySize(cmd))
+	b.reply = max(b.reply, reply)
 }
 
 // dispatch begins a pipeline with what is queued, unless that is to wait for another one.
