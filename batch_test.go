@@ -269,5 +269,8 @@ func TestDetachedOutliveRunMany(t *testing.T) {
 			x.RunMany(ctx, calls)
 			cancel()
 		}
+		require.NoError(w, x.Close()) // when the last of them is recorded
+		assert.Positive(w, x.Count(idempotent.EventExecuted))
+		assert.Equal(w, x.Count(idempotent.EventExecuted), x.Count(idempotent.EventRecorded))
 	})
 }

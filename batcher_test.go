@@ -194,6 +194,29 @@ func TestPipelinesUnderWayAreBounded(t *testing.T) {
 	})
 }
 
+// A caller that leaves takes its command along while that is queued: a claim that is sent after its
+// release would keep the key.
+func TestQueuedCallerLeavesAtOnce(t *testing.T) {
+	inFakeTime(t, func(w *world) {
+		tr := &traffic{}
+		x := w.crowded(1, tr)
+		held := x.callMany(w, 0, 2) // one alone, one in a pipeline
+		ctx, cancel := context.WithCancel(w.Context())
+		queued := x.start(ctx, "queued", func(context.Context) (string, error) { return "", nil })
+		synctest.Wait()
+		cancel()
+		synctest.Wait()
+		assert.ErrorIs(w, queued.wait(w).err, context.Canceled)
+		close(tr.goOn)
+		returnedAll(w, 0, held)
+		_, pipelines := tr.sent()
+		assert.Equal(w, []int{1}, pipelines)
+		status, err := x.Peek(w.Context(), "queued")
+		require.NoError(w, err)
+		assert.Equal(w, idempotent.StateAbsent, status.State)
+	})
+}
+
 // A hook of the client that fails a pipeline fails its callers, and nobody else.
 func TestHookThatEndsAPipeline(t *testing.T) {
 	for name, end := range map[string]func(){
