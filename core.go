@@ -122,14 +122,15 @@ func (c *core) run(ctx context.Context, key string, cfg *runConfig, act action, 
 	}
 	defer c.active.Done()
 	began := time.Now()
-	call, follower := c.flights.Enter(key, began.Add(cfg.waitTimeout), cfg.eager())
-	if follower != nil {
-		if s, over := c.follow(ctx, key, cfg, nested, began, follower); over {
+	manner := flight.Manner{Deadline: began.Add(cfg.waitTimeout), Eager: cfg.eager(), Ready: c.observer == nil}
+	call, follower, joined := c.flights.Enter(key, manner)
+	if joined {
+		if s, over := c.follow(ctx, key, cfg, nested, manner, &follower); over {
 			return result{settlement: s}
 		}
 	}
 	op := c.newOperation(key, cfg, nested, began)
-	op.via, op.followed, op.leading.call = via, follower != nil, call
+	op.via, op.followed, op.leading.call = via, joined, call
 	return c.lead(ctx, op, &op.leading, act)
 }
 
@@ -291,15 +292,15 @@ func standingAfter(op *operation, err error) standing {
 func (c *runConfig) eager() bool { return c.noWait || len(c.fingerprint) > 0 }
 
 // follow waits for the leader. over is false if the caller is to lead itself.
-func (c *core) follow(ctx context.Context, key string, cfg *runConfig, nested bool, began time.Time, f *flight.Follower[standing]) (s settlement, over bool) {
+func (c *core) follow(ctx context.Context, key string, cfg *runConfig, nested bool, m flight.Manner, f *flight.Follower[standing]) (s settlement, over bool) {
 	c.observeJoined(ctx, key, f)
 	closing := c.closingOf(nested)
 	var now standing
-	for woken := false; ; woken = true {
-		stage := f.Look(&now)
-		if stage == flight.Settled {
-			return c.replay(ctx, key, cfg, now.outcome.joined()), true
-		}
+	stage := flight.Following
+	if m.Eager || !m.Ready {
+		stage = f.Look(&now)
+	}
+	for woken := false; stage != flight.Settled; woken = true {
 		err := now.refuses(cfg)
 		switch {
 		case err != nil:
@@ -308,7 +309,7 @@ func (c *core) follow(ctx context.Context, key string, cfg *runConfig, nested bo
 			return settlement{}, false
 		case isClosed(closing): // not left to Wait: close may have woken the others just before
 			err = ErrClosed
-		case woken && !time.Now().Before(began.Add(cfg.waitTimeout)):
+		case woken && !time.Now().Before(m.Deadline):
 			err = now.inProgress()
 		case f.Wait(ctx.Done()):
 			err = contextError(ctx)
@@ -317,7 +318,9 @@ func (c *core) follow(ctx context.Context, key string, cfg *runConfig, nested bo
 			f.Leave()
 			return failure(err), true
 		}
+		stage = f.Look(&now)
 	}
+	return c.replay(ctx, key, cfg, now.outcome.joined()), true
 }
 
 // observeJoined takes the follower out of the call if the observer exits the goroutine: it would be

@@ -14,7 +14,6 @@ type Group[S any] struct {
 	calls    map[string]*Call[S]
 	detached map[*Call[S]]struct{} // those that later callers do not join any more
 	unused   []*Call[S]            // for later keys: nobody joined them
-	idle     sync.Pool             // of *Follower[S]
 }
 
 // A Call is one key under way, as its leader has it. Its fields are guarded by the group's mutex,
@@ -24,21 +23,16 @@ type Call[S any] struct {
 	key      string
 	status   S
 	settled  atomic.Bool
-	queue    queue[S]
+	line     line
 	deadline *alarm // made by the first follower
 }
 
 // A Follower is a caller that follows. It belongs to one goroutine.
 type Follower[S any] struct {
-	call     *Call[S]
-	wake     chan struct{} // holds a token when there may be something to see
-	deadline time.Time
-	eager    bool
-	looked   atomic.Bool // it heeds its wake; until then, others are not to depend on it
-
-	// Guarded by the group's mutex, until the call is settled.
-	place   int // in the queue
-	elected bool
+	call *Call[S]
+	row  *row
+	seat int
+	wake <-chan struct{} // closed when there may be something new to see
 }
 
 // A Stage is where a follower is.
@@ -53,29 +47,32 @@ const (
 	Settled
 )
 
+// A Manner is how a caller would follow.
+type Manner struct {
+	Deadline time.Time // when to wake it, whatever happens
+	Eager    bool      // wake it for all that is published
+	Ready    bool      // it is elected before those that have neither been ready nor looked
+}
+
 // Enter begins the call for key, which the caller then leads, or joins the one there is as a
 // follower. A leader must end with Settle or Vacate, a follower with Lead, with Leave, or when Look
 // says that the call is settled. It is woken by the outcome, when it is elected, at its deadline and,
-// if it is eager, by all that is published.
-func (g *Group[S]) Enter(key string, deadline time.Time, eager bool) (*Call[S], *Follower[S]) {
+// if it is eager, by all that is published; it may also be woken for nothing.
+func (g *Group[S]) Enter(key string, m Manner) (c *Call[S], f Follower[S], joined bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	c, ok := g.calls[key]
-	if !ok {
-		return g.begin(key), nil
+	c, joined = g.calls[key]
+	if !joined {
+		return g.begin(key), f, false
 	}
-	f, ok := g.idle.Get().(*Follower[S])
-	if !ok {
-		f = &Follower[S]{wake: make(chan struct{}, 1)}
-	}
-	f.call, f.deadline, f.eager, f.elected = c, deadline, eager, false
-	f.looked.Store(false)
-	c.queue.add(f)
+	f.call = c
+	f.row, f.seat = c.line.add(m)
+	f.wake = f.row.bell()
 	if c.deadline == nil {
 		c.deadline = &alarm{ring: c.expire}
 	}
-	c.deadline.expect(deadline)
-	return c, f
+	c.deadline.expect(m.Deadline)
+	return c, f, true
 }
 
 func (g *Group[S]) begin(key string) (c *Call[S]) {
@@ -112,10 +109,10 @@ func (g *Group[S]) WakeAll() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for _, c := range g.calls {
-		c.queue.each((*Follower[S]).notify)
+		c.line.wakeAll()
 	}
 	for c := range g.detached {
-		c.queue.each((*Follower[S]).notify)
+		c.line.wakeAll()
 	}
 }
 
@@ -131,18 +128,14 @@ func (c *Call[S]) Publish(status S) {
 
 func (c *Call[S]) publish(status S) {
 	c.status = status
-	c.queue.each(func(f *Follower[S]) {
-		if f.eager {
-			f.notify()
-		}
-	})
+	c.line.wakeEager()
 }
 
 // Settle publishes the outcome and ends the call, which is not to be used any more: later callers
 // begin another one.
 func (c *Call[S]) Settle(status S) {
 	if c.settle(status) {
-		c.queue.wakeRuns() // outside of the mutex, since it may take a while
+		c.line.wakeAll() // outside of the mutex, since it may take a while; nobody else does by now
 	}
 }
 
@@ -176,14 +169,13 @@ func (c *Call[S]) Vacate(status S) {
 }
 
 func (c *Call[S]) elect() {
-	f := c.queue.first()
-	if f == nil {
+	r, s := c.line.first()
+	if s == nil {
 		c.forget()
 		return
 	}
-	c.queue.remove(f)
-	f.elected = true
-	f.notify()
+	s.elected = true
+	r.wake()
 }
 
 // forget drops a call that is over from the group.
@@ -216,27 +208,18 @@ func (f *Follower[S]) Wait(done <-chan struct{}) (ended bool) {
 // any more.
 func (f *Follower[S]) Look(status *S) Stage {
 	c := f.call
-	stage := c.look(f, status)
-	if stage == Settled {
-		*status = c.status
-		c.queue.wakeNext(f)
-		f.retire()
+	if !c.settled.Load() {
+		c.group.mu.Lock()
+		defer c.group.mu.Unlock()
 	}
-	return stage
-}
-
-func (c *Call[S]) look(f *Follower[S], status *S) Stage {
-	if c.settled.Load() {
-		return Settled
-	}
-	c.group.mu.Lock()
-	defer c.group.mu.Unlock()
-	if c.settled.Load() {
-		return Settled
-	}
-	f.looked.Store(true)
 	*status = c.status
-	if f.elected {
+	if c.settled.Load() {
+		return Settled
+	}
+	f.wake = f.row.bell()
+	own := &f.row.seats[f.seat]
+	own.looked = true
+	if own.elected {
 		return Elected
 	}
 	return Following
@@ -245,45 +228,26 @@ func (c *Call[S]) look(f *Follower[S], status *S) Stage {
 // Lead makes an elected follower the leader; it is not to be used any more. Nothing is known then
 // until the leader publishes.
 func (f *Follower[S]) Lead() {
+	c := f.call
+	c.group.mu.Lock()
+	defer c.group.mu.Unlock()
 	var unknown S
-	f.call.Publish(unknown)
-	f.retire()
+	c.line.remove(f.row, f.seat)
+	c.publish(unknown)
 }
 
 // Leave takes a follower out of the call. It is not to be used any more.
 func (f *Follower[S]) Leave() {
-	if c := f.call; c.leave(f) == Settled {
-		c.queue.wakeNext(f)
-	}
-	f.retire()
-}
-
-func (c *Call[S]) leave(f *Follower[S]) Stage {
+	c := f.call
 	c.group.mu.Lock()
 	defer c.group.mu.Unlock()
-	switch {
-	case c.settled.Load():
-		return Settled
-	case f.elected:
-		c.elect()
-	default:
-		c.queue.remove(f)
+	if c.settled.Load() {
+		return
 	}
-	return Following
-}
-
-// retire lets f serve another caller. A token for this one may still come: it wakes the other one
-// for nothing.
-func (f *Follower[S]) retire() {
-	g := f.call.group
-	f.call = nil
-	g.idle.Put(f)
-}
-
-func (f *Follower[S]) notify() {
-	select {
-	case f.wake <- struct{}{}:
-	default: // it is to look anyway
+	elected := f.row.seats[f.seat].elected
+	c.line.remove(f.row, f.seat)
+	if elected {
+		c.elect()
 	}
 }
 
@@ -295,14 +259,5 @@ func (c *Call[S]) expire() {
 		return
 	}
 	now := time.Now()
-	var next time.Time
-	c.queue.each(func(f *Follower[S]) {
-		switch {
-		case !f.deadline.After(now):
-			f.notify()
-		case next.IsZero() || f.deadline.Before(next):
-			next = f.deadline
-		}
-	})
-	c.deadline.again(now, next)
+	c.deadline.again(now, c.line.expire(now))
 }

@@ -14,25 +14,39 @@ import (
 // lead begins the call for key.
 func lead(t *testing.T, g *Group[string], key string) *Call[string] {
 	t.Helper()
-	c, f := g.Enter(key, time.Now().Add(time.Hour), false)
-	require.Nil(t, f)
+	c, _, joined := g.Enter(key, inAnHour())
+	require.False(t, joined)
 	return c
 }
+
+func inAnHour() Manner { return Manner{Deadline: time.Now().Add(time.Hour), Ready: true} }
 
 // join follows the call for key.
 func join(t *testing.T, g *Group[string], key string) *Follower[string] {
 	t.Helper()
-	_, f := g.Enter(key, time.Now().Add(time.Hour), false)
-	require.NotNil(t, f)
-	return f
+	return joinAs(t, g, key, inAnHour())
 }
 
 // joinEagerly follows the call for key, and wants to know all about it.
 func joinEagerly(t *testing.T, g *Group[string], key string) *Follower[string] {
 	t.Helper()
-	_, f := g.Enter(key, time.Now().Add(time.Hour), true)
-	require.NotNil(t, f)
-	return f
+	m := inAnHour()
+	m.Eager = true
+	return joinAs(t, g, key, m)
+}
+
+func joinAs(t *testing.T, g *Group[string], key string, m Manner) *Follower[string] {
+	t.Helper()
+	_, f, joined := g.Enter(key, m)
+	require.True(t, joined)
+	return &f
+}
+
+// fillRow lets others follow until the next one is not in a row with those before.
+func fillRow(t *testing.T, g *Group[string], key string) {
+	t.Helper()
+	for f := join(t, g, key); f.seat < rowLength-1; f = join(t, g, key) {
+	}
 }
 
 // woken reports whether there may be something to see for f.
@@ -77,9 +91,10 @@ func TestFirstLeadsOthersFollow(t *testing.T) {
 	var g Group[string]
 	leader := lead(t, &g, "key")
 	for range 3 {
-		c, f := g.Enter("key", time.Now().Add(time.Hour), false)
+		c, f, joined := g.Enter("key", inAnHour())
+		require.True(t, joined)
 		assert.Same(t, leader, c)
-		follows(t, f, "")
+		follows(t, &f, "")
 	}
 	assert.NotSame(t, leader, lead(t, &g, "other"))
 	assert.NotSame(t, leader, lead(t, &g, ""))
@@ -89,7 +104,9 @@ func TestFirstLeadsOthersFollow(t *testing.T) {
 func TestFollowersSeeWhatIsPublished(t *testing.T) {
 	var g Group[string]
 	leader := lead(t, &g, "key")
-	patient, eager := join(t, &g, "key"), joinEagerly(t, &g, "key")
+	patient := join(t, &g, "key")
+	fillRow(t, &g, "key")
+	eager := joinEagerly(t, &g, "key")
 	follows(t, patient, "")
 	assert.False(t, woken(eager))
 
@@ -102,13 +119,13 @@ func TestFollowersSeeWhatIsPublished(t *testing.T) {
 	leader.Publish("running")
 	leader.Publish("still running")
 	assert.True(t, woken(eager))
-	assert.False(t, woken(eager), "once is enough")
 	follows(t, eager, "still running")
+	assert.False(t, woken(eager), "once is enough")
 	late := join(t, &g, "key")
 	follows(t, late, "still running")
 
 	leader.Settle("done")
-	for _, f := range []*Follower[string]{patient, eager, late} { // each wakes the next
+	for _, f := range []*Follower[string]{patient, eager, late} {
 		settled(t, f, "done")
 	}
 }
@@ -128,15 +145,15 @@ func TestSettledCallIsForgotten(t *testing.T) {
 	assert.Empty(t, g.calls)
 }
 
-// Thousands are woken by each other. None is forgotten, whoever has left before or leaves meanwhile.
+// None is forgotten, whoever has left before or leaves meanwhile.
 func TestSettledCallWakesAll(t *testing.T) {
-	for _, n := range []int{1, runLength - 1, runLength, runLength + 1, 10 * runLength} {
+	for _, n := range []int{1, rowLength - 1, rowLength, rowLength + 1, 10 * rowLength} {
 		for name, leaves := range map[string]func(i int) bool{
 			"all stay":    func(int) bool { return false },
 			"some leave":  func(i int) bool { return i%3 == 0 },
 			"most leave":  func(i int) bool { return i%7 != 0 },
-			"runs leave":  func(i int) bool { return i/runLength%2 == 0 },
-			"first leave": func(i int) bool { return i%runLength < 2 },
+			"rows leave":  func(i int) bool { return i/rowLength%2 == 0 },
+			"first leave": func(i int) bool { return i%rowLength < 2 },
 		} {
 			t.Run(fmt.Sprint(n, " ", name), func(t *testing.T) {
 				var g Group[string]
@@ -181,6 +198,7 @@ func TestVacatedCallIsHandedOver(t *testing.T) {
 	first, second := join(t, &g, "key"), joinEagerly(t, &g, "key")
 	c.Publish("running")
 	assert.True(t, woken(second))
+	follows(t, second, "running")
 
 	c.Vacate("last known")
 	assert.True(t, woken(second))
@@ -192,7 +210,7 @@ func TestVacatedCallIsHandedOver(t *testing.T) {
 
 	c.Vacate("")
 	leads(t, second)
-	assert.False(t, woken(third), "no more than one leads")
+	follows(t, third, "") // no more than one leads
 	c.Vacate("")
 	leads(t, third)
 	assert.Len(t, g.calls, 1)
@@ -229,6 +247,96 @@ func TestOneThatComesBetweenLeadersFollows(t *testing.T) {
 	leads(t, first)
 	assert.False(t, woken(second))
 	follows(t, second, "")
+}
+
+// One that is woken for its neighbour has missed nothing, and is woken again.
+func TestWokenForANeighbour(t *testing.T) {
+	var g Group[string]
+	c := lead(t, &g, "key")
+	first, second := join(t, &g, "key"), join(t, &g, "key")
+	fillRow(t, &g, "key")
+	apart := join(t, &g, "key")
+	c.Vacate("")
+	assert.True(t, woken(second))
+	assert.False(t, woken(apart), "in another row")
+	follows(t, second, "")
+	assert.False(t, woken(second))
+	leads(t, first)
+	c.Vacate("")
+	leads(t, second)
+	c.Settle("done")
+	settled(t, apart, "done")
+}
+
+// One that is busy elsewhere is not elected while there is another.
+func TestLeadGoesToWhoIsReady(t *testing.T) {
+	var g Group[string]
+	c := lead(t, &g, "key")
+	m := inAnHour()
+	m.Ready = false
+	busy, busyToo := joinAs(t, &g, "key", m), joinAs(t, &g, "key", m)
+	fillRow(t, &g, "key")
+	ready := join(t, &g, "key")
+	for place := 2; place < rowLength; place++ { // those of fillRow leave
+		c.line.remove(c.line.rows[0], place)
+	}
+	c.Vacate("")
+	leads(t, ready)
+	follows(t, busyToo, "")
+	c.Vacate("")
+	leads(t, busyToo) // it has looked
+	c.Vacate("")
+	leads(t, busy) // there is nobody else
+	c.Settle("done")
+}
+
+func TestThoseWhoLeftWakeNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var g Group[string]
+		c := lead(t, &g, "key")
+		stays, eager := join(t, &g, "key"), joinEagerly(t, &g, "key")
+		late := joinAs(t, &g, "key", Manner{Deadline: time.Now().Add(time.Second)})
+		eager.Leave()
+		late.Leave()
+		c.Publish("running")
+		time.Sleep(2 * time.Second)
+		assert.False(t, woken(stays))
+		stays.Leave()
+		c.Vacate("")
+	})
+}
+
+// An alarm may go off while the call is being settled.
+func TestAlarmOfASettledCall(t *testing.T) {
+	var g Group[string]
+	c := lead(t, &g, "key")
+	f := join(t, &g, "key")
+	c.Settle("done")
+	c.expire()
+	assert.False(t, c.deadline.timer.Stop(), "it is not set again")
+	settled(t, f, "done")
+}
+
+// Those who have left take no room, however many come and go while one stays.
+func TestLineForgetsThoseWhoLeft(t *testing.T) {
+	var g Group[string]
+	c := lead(t, &g, "key")
+	var staying []*Follower[string]
+	for i := range 100 * rowLength {
+		f := join(t, &g, "key")
+		if i%(20*rowLength) == 7 {
+			staying = append(staying, f)
+		} else {
+			f.Leave()
+		}
+		require.LessOrEqual(t, len(c.line.rows), 2*len(staying)+1)
+	}
+	for _, f := range staying {
+		c.Vacate("")
+		leads(t, f)
+	}
+	assert.Empty(t, c.line.rows)
+	c.Settle("done")
 }
 
 // The lead is neither lost nor doubled, in whatever order leader and followers go.
@@ -323,7 +431,7 @@ func TestDetachedCallGoesOnForThoseInIt(t *testing.T) {
 
 	old.Vacate("")
 	leads(t, first)
-	assert.False(t, woken(newer), "the lead of one call is not that of the other")
+	follows(t, newer, "next") // the lead of one call is not that of the other
 	old.Settle("old")
 	settled(t, second, "old")
 	assert.Same(t, next, g.calls["key"], "the end of the old call leaves the new one alone")
@@ -356,9 +464,10 @@ func TestFollowersAreWokenAtTheirDeadlines(t *testing.T) {
 		// The first one is neither the first to come nor the last.
 		for _, wait := range []time.Duration{2 * time.Second, time.Second, time.Second, 3 * time.Second, time.Second + time.Microsecond} {
 			all.Go(func() {
-				_, f := g.Enter("key", began.Add(wait), false)
+				f := joinAs(t, &g, "key", Manner{Deadline: began.Add(wait)})
 				for now := time.Now(); now.Before(began.Add(wait)); now = time.Now() {
 					assert.False(t, f.Wait(nil))
+					f.Look(new(string))
 				}
 				assert.Less(t, time.Since(began), wait+2*alarmGrain)
 				f.Leave()
@@ -366,8 +475,8 @@ func TestFollowersAreWokenAtTheirDeadlines(t *testing.T) {
 			synctest.Wait()
 		}
 		all.Wait()
-		assert.Zero(t, c.queue.len)
-		_, f := g.Enter("key", time.Now().Add(time.Second), false)
+		assert.Empty(t, c.line.rows)
+		f := joinAs(t, &g, "key", Manner{Deadline: time.Now().Add(time.Second)})
 		f.Wait(nil)
 		assert.Equal(t, 4*time.Second, time.Since(began).Truncate(10*time.Millisecond), "the alarm is set anew")
 		f.Leave()
@@ -419,10 +528,8 @@ func TestDetachedCallEndsWithoutTrace(t *testing.T) {
 // A leader may lose the lead, to a lost lease, just before it publishes.
 func TestPublishAfterSuccessorSettled(t *testing.T) {
 	var g Group[string]
-	enter := func() (*Call[string], *Follower[string]) { return g.Enter("k", time.Now().Add(time.Hour), false) }
-	c, _ := enter()
-	_, successor := enter()
-	_, other := enter()
+	c := lead(t, &g, "k")
+	successor, other := join(t, &g, "k"), join(t, &g, "k")
 	c.Vacate("")
 	successor.Lead()
 	c.Settle("outcome")

@@ -28,8 +28,9 @@ func (c *crowd) call(random *rand.Rand) {
 	if c.detach && random.IntN(8) == 0 {
 		c.g.Detach(key)
 	}
-	call, f := c.g.Enter(key, time.Now().Add(time.Hour), random.IntN(2) == 0)
-	if f == nil || c.follow(random, key, f) {
+	m := Manner{Deadline: time.Now().Add(time.Hour), Eager: random.IntN(2) == 0, Ready: random.IntN(2) == 0}
+	call, f, joined := c.g.Enter(key, m)
+	if !joined || c.follow(random, key, &f) {
 		c.lead(random, key, call)
 	}
 }
