@@ -59,10 +59,17 @@ func (e *env) crowdThroughExecutor(x *idempotent.Executor[string], n int) (float
 	})
 }
 
-func crowdThroughSingleflight(n int) (float64, error) {
+// crowdThroughSingleflight is the least that does the same for the callers of one process: one of
+// them claims and commits with bare commands, and all of them share its value.
+func (e *env) crowdThroughSingleflight(n int) (float64, error) {
+	key := e.fresh()
 	var group singleflight.Group
 	return crowdOf(n, func(fn func() string) string {
-		got, err, _ := group.Do("key", func() (any, error) { return fn(), nil })
+		got, err, _ := group.Do(key, func() (any, error) {
+			var out string
+			err := barePairAround(context.Background(), e.plain, key, bareDone, func() { out = fn() })
+			return out, err
+		})
 		if err != nil {
 			return err.Error()
 		}
@@ -70,64 +77,73 @@ func crowdThroughSingleflight(n int) (float64, error) {
 	})
 }
 
-// oneKey has many callers of one key in one process, beside x/sync/singleflight, which asks no
-// Redis.
+// A crowding is what crowds of one size took, round by round.
+type crowding struct{ these, floors []float64 }
+
+func (e *env) crowds(x *idempotent.Executor[string], n, rounds int) (c crowding, err error) {
+	for range rounds {
+		runtime.GC()
+		floor, err := e.crowdThroughSingleflight(n)
+		if err != nil {
+			return c, err
+		}
+		runtime.GC()
+		this, err := e.crowdThroughExecutor(x, n)
+		if err != nil {
+			return c, err
+		}
+		c.floors, c.these = append(c.floors, floor), append(c.these, this)
+	}
+	return c, nil
+}
+
+// oneKey has many callers of one key in one process.
 func (e *env) oneKey() ([]row, error) {
 	x, err := e.executor(e.plain)
 	if err != nil {
 		return nil, err
 	}
-	var floors, these []float64
-	for range e.rounds/2 + 1 {
-		runtime.GC()
-		floor, err := crowdThroughSingleflight(e.crowd)
-		if err != nil {
-			return nil, err
-		}
-		runtime.GC()
-		this, err := e.crowdThroughExecutor(x, e.crowd)
-		if err != nil {
-			return nil, err
-		}
-		floors, these = append(floors, floor), append(these, this)
+	c, err := e.crowds(x, e.crowd, e.rounds/2+1)
+	if err != nil {
+		return nil, err
 	}
 	counted, err := e.count(func() error { _, err := e.crowdThroughExecutor(x, e.crowd); return err }) // counting takes time
 	if err != nil {
 		return nil, err
 	}
-	this := median(these)
+	bare, err := e.count(func() error { _, err := e.crowdThroughSingleflight(e.crowd); return err })
+	if err != nil {
+		return nil, err
+	}
+	this := median(c.these)
 	return []row{{
-		measure: fmt.Sprintf("%s callers of one key in one process, fn %v: time beyond fn (floor: singleflight)", grouped(e.crowd), longEnough),
-		floor:   span(median(floors)), floorCmds: "0",
+		measure: fmt.Sprintf("%s callers of one key in one process, fn %v: time beyond fn (floor: singleflight around the pair)", grouped(e.crowd), longEnough),
+		floor:   span(median(c.floors)), floorCmds: bare.text(1),
 		this: span(this), thisCmds: counted.text(1),
-		ratio:  significant(median(quotients(these, floors))) + " ×",
-		spread: fmt.Sprintf("of times %s; worst %s, floor's %s", timeQuartiles(these), span(quantile(these, 1)), span(quantile(floors, 1))),
+		ratio:  significant(median(quotients(c.these, c.floors))) + " ×",
+		spread: fmt.Sprintf("of times %s; worst %s, floor's %s", timeQuartiles(c.these), span(quantile(c.these, 1)), span(quantile(c.floors, 1))),
 		target: "at most 10 ms; 2 commands", met: judge(this <= 10e6 && counted.sent == 2),
 	}}, nil
 }
 
 // callersGrow shows what more callers of one key cost.
 func (e *env) callersGrow() (table, error) {
-	out := table{head: []string{"callers of one key in one process", "time beyond fn, median", "for each", "commands in all"}}
+	out := table{head: []string{"callers of one key in one process", "time beyond fn, median", "for each", "commands in all", "singleflight around the pair"}}
 	x, err := e.executor(e.plain)
 	if err != nil {
 		return out, err
 	}
 	for n := 1; n <= e.crowd; n *= 10 {
-		var times []float64
-		for range 5 {
-			runtime.GC()
-			took, err := e.crowdThroughExecutor(x, n)
-			if err != nil {
-				return out, err
-			}
-			times = append(times, took)
+		c, err := e.crowds(x, n, 5)
+		if err != nil {
+			return out, err
 		}
 		counted, err := e.count(func() error { _, err := e.crowdThroughExecutor(x, n); return err })
 		if err != nil {
 			return out, err
 		}
-		out.add(grouped(n), span(median(times)), span(median(times)/float64(n)), counted.text(1))
+		this := median(c.these)
+		out.add(grouped(n), span(this), span(this/float64(n)), counted.text(1), span(median(c.floors)))
 	}
 	return out, nil
 }

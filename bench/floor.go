@@ -38,11 +38,17 @@ func barePair(ctx context.Context, client redis.UniversalClient, key string) err
 }
 
 func barePairOf(ctx context.Context, client redis.UniversalClient, key, done string) error {
+	return barePairAround(ctx, client, key, done, func() {})
+}
+
+// barePairAround runs fn between the claim and the commit.
+func barePairAround(ctx context.Context, client redis.UniversalClient, key, done string, fn func()) error {
 	name := keyPrefix + key
 	claim := redis.NewStringCmd(ctx, "set", name, bareRunning, "nx", "get", "px", day.Milliseconds())
 	if err := client.Process(ctx, claim); !errors.Is(err, redis.Nil) {
 		return fmt.Errorf("the claim of %s found something: %w", name, err)
 	}
+	fn()
 	stored, err := bareCommit.Run(ctx, client, []string{name}, bareToken, done, day.Milliseconds()).Int()
 	if err == nil && stored != 1 {
 		err = fmt.Errorf("the commit of %s was refused", name)
