@@ -153,7 +153,7 @@ type gathering struct {
 	commands    float64 // of the waiters, for each key
 	connections int     // that subscribe
 	memory      float64 // bytes for a waiter
-	bare        float64 // bytes for a goroutine that merely waits for a channel
+	bare        float64 // bytes for a goroutine that merely claims, and waits for a channel
 	woken       float64 // ns from the release to the last return
 }
 
@@ -195,7 +195,9 @@ func (e *env) waitForMany(n int, g *gathering) (err error) {
 	if err := spread(callers, func(int) error { return client.Ping(context.Background()).Err() })(100 * callers); err != nil {
 		return err
 	}
-	g.bare = blockedGoroutines(n)
+	if g.bare, err = bareWaiters(client, keys); err != nil {
+		return err
+	}
 	before := liveMemory()
 	w := startWaiting(x, keys)
 	if err := e.atRest(n); err != nil {
@@ -284,15 +286,21 @@ func liveMemory() float64 {
 	return float64(read[0].Value.Uint64() + read[1].Value.Uint64())
 }
 
-// blockedGoroutines is what a goroutine takes that waits for nothing but a channel, or its context.
-func blockedGoroutines(n int) float64 {
+// bareWaiters is what a goroutine takes that sends a bare claim, finds somebody else's, and waits for
+// nothing but a channel, or its context.
+func bareWaiters(client *redis.Client, keys []string) (float64, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	goOn := make(chan struct{})
 	var begun, all sync.WaitGroup
+	var failed atomic.Pointer[error]
 	before := liveMemory()
-	begun.Add(n)
-	for range n {
+	begun.Add(len(keys))
+	for _, key := range keys {
 		all.Go(func() {
+			err := client.Process(ctx, bareClaim(ctx, keyPrefix+key))
+			if err != nil {
+				failed.Store(&err)
+			}
 			begun.Done()
 			select {
 			case <-goOn:
@@ -301,8 +309,11 @@ func blockedGoroutines(n int) float64 {
 		})
 	}
 	begun.Wait()
-	each := (liveMemory() - before) / float64(n)
+	each := (liveMemory() - before) / float64(len(keys))
 	cancel()
 	all.Wait()
-	return each
+	if err := failed.Load(); err != nil {
+		return 0, *err
+	}
+	return each, nil
 }

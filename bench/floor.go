@@ -44,8 +44,7 @@ func barePairOf(ctx context.Context, client redis.UniversalClient, key, done str
 // barePairAround runs fn between the claim and the commit.
 func barePairAround(ctx context.Context, client redis.UniversalClient, key, done string, fn func()) error {
 	name := keyPrefix + key
-	claim := redis.NewStringCmd(ctx, "set", name, bareRunning, "nx", "get", "px", day.Milliseconds())
-	if err := client.Process(ctx, claim); !errors.Is(err, redis.Nil) {
+	if err := client.Process(ctx, bareClaim(ctx, name)); !errors.Is(err, redis.Nil) {
 		return fmt.Errorf("the claim of %s found something: %w", name, err)
 	}
 	fn()
@@ -54,6 +53,10 @@ func barePairAround(ctx context.Context, client redis.UniversalClient, key, done
 		err = fmt.Errorf("the commit of %s was refused", name)
 	}
 	return err
+}
+
+func bareClaim(ctx context.Context, name string) *redis.StringCmd {
+	return redis.NewStringCmd(ctx, "set", name, bareRunning, "nx", "get", "px", day.Milliseconds())
 }
 
 // bareGet is the least that a replay can be.

@@ -24,7 +24,7 @@ func (e *env) keysGrow() (rows []row, out table, err error) {
 		{measure: what + "subscription connections", this: grouped(g.connections), target: "1", met: judge(g.connections == 1)},
 		{measure: what + "commands a key", thisCmds: trimmed(g.commands), target: "at most 4", met: judge(g.commands <= 4)},
 		{
-			measure: what + "memory a waiter (floor: a blocked goroutine)",
+			measure: what + "memory a waiter (floor: a goroutine that has sent a bare claim)",
 			floor:   bytesText(g.bare), this: bytesText(g.memory), ratio: significant(g.memory/g.bare) + " ×",
 			target: "at most 3 KB", met: judge(g.memory <= 3<<10),
 		},
