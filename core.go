@@ -252,9 +252,14 @@ func (c *core) lead(ctx context.Context, op *operation, lead *leading, act actio
 		lead.vacate(standing{})
 		return result{settlement: failure(err)}
 	}
-	found, source, err := c.acquire(ctx, op, lead)
-	if err == nil && found.lease != nil && ctx.Err() != nil { // fn would begin with a dead context
-		c.disown(ctx, op, found.lease.attempt)
+	f, err := c.acquire(ctx, op, lead)
+	return c.acquired(ctx, op, lead, act, f, err)
+}
+
+// acquired is what comes of an attempt to own the operation.
+func (c *core) acquired(ctx context.Context, op *operation, lead *leading, act action, f finding, err error) result {
+	if err == nil && f.lease != nil && ctx.Err() != nil { // fn would begin with a dead context
+		c.disown(ctx, op, f.lease.attempt)
 		err = contextError(ctx)
 	}
 	switch {
@@ -264,12 +269,12 @@ func (c *core) lead(ctx context.Context, op *operation, lead *leading, act actio
 	case err != nil:
 		lead.vacate(standingAfter(op, err))
 		return result{settlement: failure(err)}
-	case found.rec != nil:
-		s := settlement{rec: found.rec, stored: found.stored, source: source}
+	case f.rec != nil:
+		s := f.settlement()
 		lead.settle(s)
 		return result{settlement: c.replay(ctx, op.key, op.cfg, s)}
 	}
-	return c.execute(ctx, op, lead, found.lease, act)
+	return c.execute(ctx, op, lead, f.lease, act)
 }
 
 // concernsAll reports whether err says something about Redis or the record, and so to every
@@ -296,11 +301,11 @@ func (c *core) follow(ctx context.Context, key string, cfg *runConfig, nested bo
 	c.observeJoined(ctx, key, f)
 	closing := c.closingOf(nested)
 	var now standing
-	stage := flight.Following
+	stage, looked := flight.Following, false
 	if m.Eager || !m.Ready {
-		stage = f.Look(&now)
+		stage, looked = f.Look(&now), true
 	}
-	for woken := false; stage != flight.Settled; woken = true {
+	for ; stage != flight.Settled; stage, looked = f.Look(&now), true {
 		err := now.refuses(cfg)
 		switch {
 		case err != nil:
@@ -309,7 +314,7 @@ func (c *core) follow(ctx context.Context, key string, cfg *runConfig, nested bo
 			return settlement{}, false
 		case isClosed(closing): // not left to Wait: close may have woken the others just before
 			err = ErrClosed
-		case woken && !time.Now().Before(m.Deadline):
+		case looked && !time.Now().Before(m.Deadline): // not left to Wait either: its time may have passed before Look
 			err = now.inProgress()
 		case f.Wait(ctx.Done()):
 			err = contextError(ctx)
@@ -318,7 +323,6 @@ func (c *core) follow(ctx context.Context, key string, cfg *runConfig, nested bo
 			f.Leave()
 			return failure(err), true
 		}
-		stage = f.Look(&now)
 	}
 	return c.replay(ctx, key, cfg, now.outcome.joined()), true
 }

@@ -444,3 +444,26 @@ func TestObserverHoldsUpItsOwnCallerAlone(t *testing.T) {
 		}
 	}
 }
+
+// A follower whose patience ends before it gets to waiting is told so, too.
+func TestObserverOutlastsTheWait(t *testing.T) {
+	inFakeTime(t, func(w *world) {
+		x := w.executor(idempotent.WithObserver(idempotent.ObserverFunc(func(_ context.Context, e idempotent.Event) {
+			if e.Kind == idempotent.EventJoined {
+				time.Sleep(2 * time.Second)
+			}
+		})))
+		begun, finish := make(chan struct{}), make(chan struct{})
+		go x.Run(w.Context(), "k", func(context.Context) (string, error) {
+			close(begun)
+			<-finish
+			return "", nil
+		})
+		<-begun
+		began := time.Now()
+		_, err := x.Run(w.Context(), "k", func(context.Context) (string, error) { return "", nil }, idempotent.WithWaitTimeout(time.Second))
+		assert.ErrorIs(w, err, idempotent.ErrInProgress)
+		assert.Equal(w, 2*time.Second, time.Since(began))
+		close(finish)
+	})
+}

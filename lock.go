@@ -80,14 +80,23 @@ func (c *core) running(op *operation, attempt uint32, at time.Time) record {
 type finding struct {
 	lease *lease  // the operation is ours
 	rec   *record // running by somebody else, or done
-	raw   []byte  // of rec
 	left  time.Duration
 	// stored is false for an ignored error that its owner shares.
 	stored bool
+	waited bool // for it
 }
 
 // final reports whether there is nothing to wait for.
 func (f *finding) final() bool { return f.lease != nil || f.rec.kind == kindDone }
+
+// settlement is what a finding that is final and not ours is to callers.
+func (f *finding) settlement() settlement {
+	s := settlement{rec: f.rec, stored: f.stored, source: Replayed}
+	if f.waited {
+		s.source = Waited
+	}
+	return s
+}
 
 // claim makes the operation ours if nobody has it, and says who has it otherwise. What is left
 // of a lease is not known yet.
@@ -109,8 +118,17 @@ func (c *core) claim(ctx context.Context, op *operation) (finding, error) {
 	}
 	op.claimed = true
 	mark := c.cache.mark()
+	got, err := c.store.claim(ctx, op.via, op.name, c.claimRecord(op, room, sent), op.cfg.claimPX, room.args[:0], mark.valid())
+	return c.claimed(ctx, op, mark, sent, got, err)
+}
+
+func (c *core) claimRecord(op *operation, room *claimRoom, sent time.Time) []byte {
 	mine := c.running(op, 1, sent)
-	got, err := c.store.claim(ctx, op.via, op.name, mine.appendTo(room.running[:0]), op.cfg.claimPX, room.args[:0], mark.valid())
+	return mine.appendTo(room.running[:0])
+}
+
+// claimed is what a claim that was sent at the given time came to.
+func (c *core) claimed(ctx context.Context, op *operation, mark mark, sent time.Time, got reading, err error) (finding, error) {
 	switch {
 	case wrongType(err):
 		return finding{}, storeError(err)
@@ -134,7 +152,7 @@ func (c *core) claim(ctx context.Context, op *operation) (finding, error) {
 		return c.own(ctx, op, rec.attempt, time.Time{})
 	}
 	mark.keep(op.key, rec, len(got.raw), got.ttl)
-	return finding{rec: rec, raw: got.raw, stored: true}, nil
+	return finding{rec: rec, stored: true}, nil
 }
 
 // findWhenFull reads what is stored when Redis refused a claim for lack of memory, so that outcomes
@@ -243,7 +261,7 @@ func (c *core) find(ctx context.Context, op *operation, absent error) (finding, 
 		return finding{}, err
 	}
 	mark.keep(op.key, rec, len(got.raw), got.ttl)
-	return finding{rec: rec, raw: got.raw, left: got.ttl - rec.retention, stored: true}, nil
+	return finding{rec: rec, left: got.ttl - rec.retention, stored: true}, nil
 }
 
 // takeOver settles an execution whose lease is over: it becomes ours, or stays refused.
@@ -261,7 +279,7 @@ func (c *core) takeOver(ctx context.Context, op *operation, dead finding) (findi
 		next = interrupted(dead.rec, op.token)
 		ttl = dead.rec.retention
 	}
-	instead, taken, err := c.store.takeOver(ctx, op.name, dead.raw, next.encode(), ttl, dead.rec.retention, refuse)
+	instead, taken, err := c.store.takeOver(ctx, op.name, dead.rec.head(), next.encode(), ttl, dead.rec.retention, refuse)
 	switch {
 	case err != nil:
 		if !refuse {
@@ -287,7 +305,7 @@ func (c *core) takeOver(ctx context.Context, op *operation, dead finding) (findi
 	if err != nil {
 		return finding{}, err
 	}
-	return finding{rec: rec, raw: instead, stored: true}, nil
+	return finding{rec: rec, stored: true}, nil
 }
 
 // interrupted is the record of an execution that stays refused.

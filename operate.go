@@ -63,7 +63,6 @@ func (c *core) get(ctx context.Context, key string, cfg *runConfig) settlement {
 	defer c.active.Done()
 	op := c.newOperation(key, cfg, nested, time.Now())
 	f, err := c.lookUp(ctx, op)
-	source := Replayed
 	switch {
 	case err != nil:
 		return failure(err)
@@ -73,12 +72,12 @@ func (c *core) get(ctx context.Context, key string, cfg *runConfig) settlement {
 	case cfg.noWait:
 		return failure(&InProgressError{RetryAfter: f.left})
 	default:
-		w := &wait{core: c, op: op, owner: f.rec.token, read: c.lookUp, claim: c.lookUp, publish: func(standing) {}}
-		if f, source, err = c.wait(ctx, w); err != nil {
+		w := &wait{core: c, op: op, owner: f.rec.token, read: (*core).lookUp, claim: (*core).lookUp}
+		if f, err = w.run(ctx); err != nil {
 			return failure(err)
 		}
 	}
-	return c.replay(ctx, key, cfg, settlement{rec: f.rec, stored: f.stored, source: source})
+	return c.replay(ctx, key, cfg, f.settlement())
 }
 
 // lookUp is look for those who only want to know.

@@ -93,6 +93,11 @@ func (r *record) detail() byte {
 	return 0
 }
 
+// head is how the encoded record begins, which tells it from every other one.
+func (r *record) head() []byte {
+	return append([]byte{recordVersion, r.kind}, r.token[:]...)
+}
+
 // payloadIn is the payload of an encoded record, size bytes long.
 func payloadIn(raw []byte, size int) []byte {
 	end := len(raw) - crc32.Size

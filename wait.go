@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"time"
+
+	"github.com/idempotent-go/idempotent/internal/flight"
 )
 
 // unconfirmedPoll is how often a waiter reads while its subscription does not stand.
@@ -11,39 +13,50 @@ const unconfirmedPoll = time.Second
 
 // acquire owns the operation or finds its outcome, waiting for somebody else's execution if need
 // be.
-func (c *core) acquire(ctx context.Context, op *operation, lead *leading) (finding, Source, error) {
+func (c *core) acquire(ctx context.Context, op *operation, lead *leading) (finding, error) {
 	f, err := c.claim(ctx, op)
+	w, f, err := c.waitAfter(ctx, op, lead, f, err)
+	if w == nil {
+		return f, err
+	}
+	return w.run(ctx)
+}
+
+// waitAfter returns the wait that a claim leads to or, if that is nil, what the claim came to.
+func (c *core) waitAfter(ctx context.Context, op *operation, lead *leading, f finding, err error) (*wait, finding, error) {
 	if op.followed && !op.cfg.noWait && errors.Is(err, ErrUnavailable) {
 		// It waits already, and an outage does not end that. Others need not wait with it.
 		lead.call.Publish(standing{phase: phaseRunning})
-		return c.wait(ctx, c.newWait(op, lead, token{}))
+		return c.newWait(op, lead, token{}), finding{}, nil
 	}
 	if err != nil || f.final() {
-		return f, Replayed, err
+		return nil, f, err
 	}
 	if err := checkFingerprint(op.cfg.fingerprint, f.rec.fingerprint); err != nil {
-		return finding{}, 0, err
+		return nil, finding{}, err
 	}
 	if !op.cfg.noWait {
-		return c.wait(ctx, c.newWait(op, lead, f.rec.token))
+		return c.newWait(op, lead, f.rec.token), finding{}, nil
 	}
 	f, err = c.look(ctx, op)
 	if err != nil || f.final() {
-		return f, Replayed, err
+		return nil, f, err
 	}
-	return finding{}, 0, &InProgressError{RetryAfter: max(0, f.left)}
+	return nil, finding{}, &InProgressError{RetryAfter: max(0, f.left)}
 }
 
 // A wait is one wait for another process.
 type wait struct {
-	core    *core
-	op      *operation
-	read    step // what to do when something may have changed
-	claim   step // what to do when the key is free
-	publish func(standing)
-	waiter  *waiter
-	recheck *time.Timer // when to read even if nobody calls
-	pause   backoff     // between reads that fail
+	core   *core
+	op     *operation
+	read   step                   // what to do when something may have changed
+	claim  step                   // what to do when the key is free
+	call   *flight.Call[standing] // who is told where it stands; nil if nobody
+	waiter *waiter
+	timer  *time.Timer // for when to read even if nobody calls, or to give up
+	began  time.Time
+	giveUp time.Time
+	pause  backoff // between reads that fail
 
 	owner     token // whose execution this waits for
 	confirmed bool
@@ -52,58 +65,74 @@ type wait struct {
 }
 
 // A step of the protocol.
-type step func(context.Context, *operation) (finding, error)
+type step func(*core, context.Context, *operation) (finding, error)
 
 // newWait is the wait of a leader, for the execution of owner.
 func (c *core) newWait(op *operation, lead *leading, owner token) *wait {
-	return &wait{core: c, op: op, owner: owner, read: c.look, claim: c.claim, publish: lead.call.Publish}
+	return &wait{core: c, op: op, owner: owner, read: (*core).look, claim: (*core).claim, call: lead.call}
 }
 
-// wait waits for somebody else's execution: until its outcome, until it is ours, or until the
-// caller has enough.
-func (c *core) wait(ctx context.Context, w *wait) (f finding, source Source, err error) {
-	began := time.Now()
-	c.observe(ctx, Event{Kind: EventWaitStarted, Key: w.op.key})
-	w.waiter = c.hub.watch(ctx, w.op.name)
-	w.recheck = time.NewTimer(unconfirmedPoll)
-	w.pause = backoff{first: 20 * time.Millisecond, limit: unconfirmedPoll}
-	defer func() {
-		w.recheck.Stop()
-		c.hub.unwatch(w.waiter)
-		c.observe(ctx, Event{Kind: EventWaitEnded, Key: w.op.key, Duration: time.Since(began), Err: err})
-	}()
-	f, err = w.run(ctx)
-	return f, Waited, err
-}
-
-func (w *wait) run(ctx context.Context) (finding, error) {
-	giveUp := time.NewTimer(time.Until(w.op.began.Add(w.op.cfg.waitTimeout)))
-	defer giveUp.Stop()
+// run waits for somebody else's execution: until its outcome, until it is ours, or until the caller
+// has enough.
+func (w *wait) run(ctx context.Context) (f finding, err error) {
+	w.begin(ctx)
+	defer func() { w.end(ctx, err) }()
 	for {
-		next := w.read
-		select {
-		case <-ctx.Done():
-			return finding{}, both(contextError(ctx), w.trouble)
-		case <-w.op.closing:
-			return finding{}, ErrClosed
-		case <-giveUp.C:
-			return finding{}, w.enough()
-		case <-w.recheck.C:
-		case <-w.waiter.wake:
-			var message []byte
-			message, w.confirmed = w.core.hub.take(w.waiter)
-			if f, ok := w.outcomeIn(message); ok {
-				return f, nil
-			}
-			if len(message) > 0 && message[0] == messageFree {
-				next = w.claim
-			}
+		next, f, err := w.hear(ctx)
+		if next == nil {
+			return f, err
 		}
-		f, err := w.ask(ctx, next, giveUp.C)
+		f, err = w.ask(ctx, next)
 		if over, err := w.judge(f, err); over {
+			f.waited = true
 			return f, err
 		}
 	}
+}
+
+func (w *wait) begin(ctx context.Context) {
+	w.began = time.Now()
+	w.giveUp = w.op.began.Add(w.op.cfg.waitTimeout)
+	w.core.observe(ctx, Event{Kind: EventWaitStarted, Key: w.op.key})
+	w.waiter = w.core.hub.watch(ctx, w.op.name)
+	w.timer = time.NewTimer(0)
+	w.readIn(unconfirmedPoll)
+	w.pause = backoff{first: 20 * time.Millisecond, limit: unconfirmedPoll}
+}
+
+func (w *wait) end(ctx context.Context, err error) {
+	w.timer.Stop()
+	w.core.hub.unwatch(w.waiter)
+	w.core.observe(ctx, Event{Kind: EventWaitEnded, Key: w.op.key, Duration: time.Since(w.began), Err: err})
+}
+
+// readIn sets the timer for the next read, or for the end of the wait if that comes first.
+func (w *wait) readIn(d time.Duration) { w.timer.Reset(min(d, time.Until(w.giveUp))) }
+
+// hear returns the step to take when there is something to hear or to read. When it is nil, the wait
+// is over.
+func (w *wait) hear(ctx context.Context) (next step, f finding, err error) {
+	select {
+	case <-ctx.Done():
+		return nil, finding{}, both(contextError(ctx), w.trouble)
+	case <-w.op.closing:
+		return nil, finding{}, ErrClosed
+	case <-w.timer.C:
+		if !time.Now().Before(w.giveUp) {
+			return nil, finding{}, w.enough()
+		}
+		return w.read, finding{}, nil
+	case <-w.waiter.wake:
+	}
+	var message []byte
+	message, w.confirmed = w.core.hub.take(w.waiter)
+	if f, ok := w.outcomeIn(message); ok {
+		return nil, f, nil
+	}
+	if len(message) > 0 && message[0] == messageFree {
+		return w.claim, finding{}, nil
+	}
+	return w.read, finding{}, nil
 }
 
 // errImpatient marks an error that says more about the caller's patience than about Redis.
@@ -127,7 +156,7 @@ func (w *wait) outcomeIn(message []byte) (finding, bool) {
 	if err != nil || rec.kind != kindDone || rec.token != w.owner {
 		return finding{}, false
 	}
-	return finding{rec: rec, stored: message[0] == messageRecord}, true
+	return finding{rec: rec, stored: message[0] == messageRecord, waited: true}, true
 }
 
 // judge says whether the wait is over with what was found. If not, it sets the time of the next
@@ -140,7 +169,7 @@ func (w *wait) judge(f finding, err error) (over bool, _ error) {
 		return true, err
 	case errors.Is(err, ErrUnavailable):
 		w.trouble = err
-		w.recheck.Reset(w.pause.next())
+		w.readIn(w.pause.next())
 		return false, nil
 	case err != nil:
 		return true, err
@@ -151,36 +180,35 @@ func (w *wait) judge(f finding, err error) (over bool, _ error) {
 		return true, err
 	}
 	if f.left <= 0 { // just claimed by somebody else: how long for is still to be read
-		w.recheck.Reset(w.pause.next())
+		w.readIn(w.pause.next())
 		return false, nil
 	}
 	w.pause.reset()
 	w.leaseEnd = time.Now().Add(f.left)
-	w.publish(standing{
-		phase:       phaseRunning,
-		fingerprint: f.rec.fingerprint,
-		lease:       until(w.leaseEnd),
-	})
+	if w.call != nil {
+		w.call.Publish(standing{phase: phaseRunning, fingerprint: f.rec.fingerprint, lease: until(w.leaseEnd)})
+	}
 	sleep := f.left + time.Millisecond // PTTL rounds
 	if !w.confirmed {
 		sleep = min(sleep, unconfirmedPoll)
 	}
-	w.recheck.Reset(sleep)
+	w.readIn(sleep)
 	return false, nil
 }
 
 // ask takes the next step, and returns before Redis answers when ctx or the caller's patience ends.
 // What the step may have made ours is then given back.
-func (w *wait) ask(ctx context.Context, next step, giveUp <-chan time.Time) (finding, error) {
+func (w *wait) ask(ctx context.Context, next step) (finding, error) {
 	type answer struct {
 		finding
 		err error
 	}
+	w.timer.Reset(time.Until(w.giveUp))
 	answers := make(chan answer)
 	left := make(chan struct{})
 	w.core.active.Go(func() {
 		asking := context.WithoutCancel(ctx)
-		f, err := next(asking, w.op)
+		f, err := next(w.core, asking, w.op)
 		select {
 		case answers <- answer{f, err}:
 		case <-left:
@@ -195,7 +223,7 @@ func (w *wait) ask(ctx context.Context, next step, giveUp <-chan time.Time) (fin
 	case <-ctx.Done():
 		close(left)
 		return finding{}, contextError(ctx)
-	case <-giveUp:
+	case <-w.timer.C:
 		close(left)
 		return finding{}, w.enough()
 	}

@@ -186,7 +186,7 @@ unavailable: /* an error ends a Run, but not a wait */
     fi
   }
 
-watching: /* core.wait: hub.watch, and unconfirmedPoll */
+watching: /* wait.begin: hub.watch, and unconfirmedPoll */
   atomic {
     if
     :: !waits -> waits = true; watch()
@@ -194,7 +194,7 @@ watching: /* core.wait: hub.watch, and unconfirmedPoll */
     fi
   }
 
-wait: /* wait.run */
+wait: /* wait.run, wait.hear */
 #ifndef NOTICES /* it may be told, truly or not, at any time */
   if
   :: goto look
