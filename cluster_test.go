@@ -3,6 +3,7 @@ package idempotent_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -41,6 +42,7 @@ func TestCluster(t *testing.T) {
 		{"MOVED", sentByMOVED},
 		{"ASK and MOVED, acknowledged", acknowledgedWhileMigrated},
 		{"slot migrated", slotMigrated},
+		{"slot migrated, others stay", othersStay},
 		{"slot migrated, leases renewed", renewedWhileMigrated},
 		{"failover", failedOver},
 		{"failover, learned late", failedOverLearnedLate},
@@ -285,6 +287,60 @@ func slotMigrated(w clusterWorld) {
 	c.finish(10, 20)
 	c.finish(30, 40)
 	c.told()
+}
+
+// The server ends the subscriptions of a slot that moves. Those of others go on as they are, on the
+// same connection, and their waiters have nothing to read.
+func othersStay(w clusterWorld) {
+	moving := w.keyOn(w.masters()[0])
+	from, to := w.masterOf(moving)
+	staying := ""
+	for i := 0; staying == ""; i++ {
+		key := fmt.Sprint("invoice-", i)
+		if has, _ := w.masterOf(key); has == from && redistest.Slot(w.name(key)) != redistest.Slot(w.name(moving)) {
+			staying = key
+		}
+	}
+	client := w.client()
+	reads := &readsOf{name: w.name(staying)}
+	client.AddHook(reads)
+	owner, other := w.executorOn(w.client()), w.executorOn(client)
+	moves, stays := w.provider(), w.provider()
+	first, second := owner.start(w.Context(), moving, moves.charge), owner.start(w.Context(), staying, stays.charge)
+	<-moves.started
+	<-stays.started
+	waiting, bystander := other.start(w.Context(), moving, moves.charge), other.start(w.Context(), staying, stays.charge)
+	<-other.looked
+	<-other.looked
+	connections := w.subscribers(from)
+
+	require.NoError(w, w.Migrate(w.Context(), redistest.Slot(w.name(moving)), to))
+	<-other.looked // on the new master
+	moves.answer("moved", nil)
+	first.returned(w, "moved")
+	waiting.returned(w, "moved")
+	assert.Subset(w, w.subscribers(from), connections)
+	assert.EqualValues(w, 1, reads.n.Load())
+
+	stays.answer("stayed", nil)
+	second.returned(w, "stayed")
+	bystander.returned(w, "stayed")
+}
+
+// readsOf counts the reads of one name.
+type readsOf struct {
+	looks
+	name string
+	n    atomic.Int64
+}
+
+func (r *readsOf) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if slices.Contains(cmd.Args(), any(r.name)) && cmd.Name() == "evalsha" {
+			r.n.Add(1)
+		}
+		return next(ctx, cmd)
+	}
 }
 
 func renewedWhileMigrated(w clusterWorld) {
