@@ -1,6 +1,7 @@
 package idempotent_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -129,12 +130,13 @@ func TestPipelineThatIsRefused(t *testing.T) {
 	errOpen := errors.New("circuit open")
 	for _, test := range []struct {
 		name         string
+		err          error // nil: any
 		refuse, mend func(shared *sharing)
 	}{
-		{"by a hook", func(s *sharing) {
+		{"by a hook", errOpen, func(s *sharing) {
 			s.closed.Store(&errOpen)
 		}, func(s *sharing) { s.closed.Store(nil) }},
-		{"by the server", func(s *sharing) {
+		{"by the server", nil, func(s *sharing) {
 			require.NoError(t, admin.Do(t.Context(), "acl", "deluser", "app").Err())
 		}, func(s *sharing) {
 			setUser(t, admin, []string{"on", ">password", "~*", "&*", "+@all"})
@@ -166,6 +168,9 @@ func TestPipelineThatIsRefused(t *testing.T) {
 					status, err := x.Peek(w.Context(), fmt.Sprint("order-", i))
 					require.NoError(w, err)
 					require.Equal(w, idempotent.StateSucceeded, status.State, "order-%d", i)
+				}
+				for _, e := range x.Events(idempotent.EventCommitRetried) {
+					require.ErrorIs(w, e.Err, cmp.Or(test.err, e.Err))
 				}
 			})
 		})
