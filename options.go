@@ -198,13 +198,15 @@ func WithErrorTTL(d time.Duration) RunOption {
 
 // WithWaitTimeout sets the longest wait, counted from the call of Run, for somebody else's
 // execution; after it, Run returns ErrInProgress. 60 s by default; it must be more than 0, see
-// WithNoWait. It does not limit fn, and a context that ends earlier ends the wait earlier.
+// WithNoWait, of which it takes the place if that comes before it. It does not limit fn, and a context
+// that ends earlier ends the wait earlier.
 func WithWaitTimeout(d time.Duration) RunOption {
-	return runOption(func(c *runConfig) { c.waitTimeout = d })
+	return runOption(func(c *runConfig) { c.waitTimeout, c.noWait = d, false })
 }
 
 // WithNoWait makes Run return ErrInProgress at once, with the time left of the owner's lease,
-// instead of waiting. A dead owner's operation is taken over all the same.
+// instead of waiting. A dead owner's operation is taken over all the same. A later WithWaitTimeout,
+// one given to Run for instance, takes its place.
 func WithNoWait() RunOption {
 	return runOption(func(c *runConfig) { c.noWait = true })
 }

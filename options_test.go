@@ -349,6 +349,9 @@ func TestRunOptionsOverrideThoseOfNew(t *testing.T) {
 			_, err := e.Run(t.Context(), "key", forbidden[string](t))
 			require.ErrorIs(t, err, idempotent.ErrInProgress)
 			assert.Zero(t, time.Since(began))
+			_, err = e.Run(t.Context(), "key", forbidden[string](t), idempotent.WithWaitTimeout(time.Second))
+			require.ErrorIs(t, err, idempotent.ErrInProgress)
+			assert.Equal(t, time.Second, time.Since(began), "the option that comes last counts")
 			return "", nil
 		})
 		require.NoError(t, err)
