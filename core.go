@@ -246,8 +246,21 @@ func (l *leading) vacate(last standing) {
 	}
 }
 
-// lead brings the operation to an outcome, or leaves that to the next caller in line.
+// lead brings the operation to an outcome, or leaves that to the next caller in line; also when a
+// hook of the client panics, say, and somebody above Run recovers: nobody would lead otherwise.
 func (c *core) lead(ctx context.Context, op *operation, lead *leading, act action) result {
+	returned := false
+	defer func() {
+		if !returned {
+			lead.vacate(standing{})
+		}
+	}()
+	res := c.tryToLead(ctx, op, lead, act)
+	returned = true
+	return res
+}
+
+func (c *core) tryToLead(ctx context.Context, op *operation, lead *leading, act action) result {
 	if err := op.ended(ctx); err != nil {
 		lead.vacate(standing{})
 		return result{settlement: failure(err)}

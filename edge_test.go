@@ -7,6 +7,7 @@ import (
 	"os"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -466,4 +467,73 @@ func TestObserverOutlastsTheWait(t *testing.T) {
 		assert.Equal(w, 2*time.Second, time.Since(began))
 		close(finish)
 	})
+}
+
+// A dropper does something instead of sending the first command of a name.
+type dropper struct {
+	name string
+	do   func()
+	done atomic.Bool
+}
+
+func (*dropper) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (*dropper) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+func (d *dropper) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if cmd.Name() == d.name && d.done.CompareAndSwap(false, true) {
+			d.do()
+		}
+		return next(ctx, cmd)
+	}
+}
+
+// A leader whose goroutine ends in somebody else's code, under a server that recovers say, leaves the
+// key to others.
+func TestLeaderEndsOutsideOfFn(t *testing.T) {
+	fn := func(context.Context) (string, error) { return "v", nil }
+	for name, do := range map[string]func(){"panics": func() { panic("in a hook") }, "exits": runtime.Goexit} {
+		t.Run("a hook of the client "+name, func(t *testing.T) {
+			inFakeTime(t, func(w *world) {
+				x := w.executor()
+				x.client.AddHook(&dropper{name: "set", do: do})
+				endsLeader(w, x, fn)
+			})
+		})
+	}
+	for _, kind := range []idempotent.EventKind{idempotent.EventClaimed, idempotent.EventWaitStarted, idempotent.EventWaitEnded} {
+		t.Run("the observer exits when "+kind.String(), func(t *testing.T) {
+			inFakeTime(t, func(w *world) {
+				var exited atomic.Bool
+				x := w.executor(idempotent.WithObserver(idempotent.ObserverFunc(func(_ context.Context, e idempotent.Event) {
+					if e.Kind == kind && exited.CompareAndSwap(false, true) {
+						runtime.Goexit()
+					}
+				})))
+				if kind != idempotent.EventClaimed { // there is somebody to wait for
+					go w.executor().Run(w.Context(), "k", func(context.Context) (string, error) {
+						time.Sleep(time.Second)
+						return "v", nil
+					})
+					w.settled()
+				}
+				endsLeader(w, x, fn)
+			})
+		})
+	}
+}
+
+func endsLeader(w *world, x *executor, fn func(context.Context) (string, error)) {
+	w.Helper()
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		defer func() { _ = recover() }()
+		_, _ = x.Run(w.Context(), "k", fn)
+	}()
+	<-over
+	x.start(w.Context(), "k", fn).returned(w, "v")
 }

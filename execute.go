@@ -72,11 +72,26 @@ func (c *core) execute(ctx context.Context, op *operation, lead *leading, l *lea
 	l.key = op.key
 	c.renewer.keep(l, p)
 	lead.call.Publish(standing{phase: phaseRunning, fingerprint: op.fingerprint, lease: l})
-	c.observe(ctx, Event{Kind: EventClaimed, Key: op.key, Attempt: int(l.attempt)})
+	p.observeClaimed()
 	if op.cfg.detached {
 		return p.performDetached()
 	}
 	return result{own: p.perform()}
+}
+
+// observeClaimed gives the operation up if the observer exits the goroutine: it would be renewed
+// for ever otherwise, and fn never run.
+func (p *performance) observeClaimed() {
+	returned := false
+	defer func() {
+		if !returned {
+			p.end(context.Canceled)
+			p.renewer.drop(p.lease)
+			p.disown(p.ctx, p.op, p.lease.attempt)
+		}
+	}()
+	p.observe(p.ctx, Event{Kind: EventClaimed, Key: p.op.key, Attempt: int(p.lease.attempt)})
+	returned = true
 }
 
 // leaseLost ends fn's context.
