@@ -122,7 +122,10 @@ func (c *core) run(ctx context.Context, key string, cfg *runConfig, act action, 
 	}
 	defer c.active.Done()
 	began := time.Now()
-	manner := flight.Manner{Deadline: began.Add(cfg.waitTimeout), Eager: cfg.eager(), Ready: c.observer == nil}
+	manner := flight.Manner[standing]{Deadline: began.Add(cfg.waitTimeout), Ready: c.observer == nil}
+	if cfg.eager() {
+		manner.Heeds = cfg.heeds
+	}
 	call, follower, joined := c.flights.Enter(key, manner)
 	if joined {
 		if s, over := c.follow(ctx, key, cfg, nested, manner, &follower); over {
@@ -309,13 +312,18 @@ func standingAfter(op *operation, err error) standing {
 // eager reports whether a follower may have enough before there is an outcome.
 func (c *runConfig) eager() bool { return c.noWait || len(c.fingerprint) > 0 }
 
+// heeds reports whether a follower is to look at what is published: it may be refused for it.
+func (c *runConfig) heeds(s standing) bool {
+	return s.phase == phaseRunning && (c.noWait || checkFingerprint(c.fingerprint, s.fingerprint) != nil)
+}
+
 // follow waits for the leader. over is false if the caller is to lead itself.
-func (c *core) follow(ctx context.Context, key string, cfg *runConfig, nested bool, m flight.Manner, f *flight.Follower[standing]) (s settlement, over bool) {
+func (c *core) follow(ctx context.Context, key string, cfg *runConfig, nested bool, m flight.Manner[standing], f *flight.Follower[standing]) (s settlement, over bool) {
 	c.observeJoined(ctx, key, f)
 	closing := c.closingOf(nested)
 	var now standing
 	stage, looked := flight.Following, false
-	if m.Eager || !m.Ready {
+	if m.Heeds != nil || !m.Ready {
 		stage, looked = f.Look(&now), true
 	}
 	for ; stage != flight.Settled; stage, looked = f.Look(&now), true {

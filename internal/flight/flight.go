@@ -23,14 +23,14 @@ type Call[S any] struct {
 	key      string
 	status   S
 	settled  atomic.Bool
-	line     line
+	line     line[S]
 	deadline *alarm // made by the first follower
 }
 
 // A Follower is a caller that follows. It belongs to one goroutine.
 type Follower[S any] struct {
 	call *Call[S]
-	row  *row
+	row  *row[S]
 	seat int
 	wake <-chan struct{} // closed when there may be something new to see
 }
@@ -48,17 +48,17 @@ const (
 )
 
 // A Manner is how a caller would follow.
-type Manner struct {
-	Deadline time.Time // when to wake it, whatever happens
-	Eager    bool      // wake it for all that is published
-	Ready    bool      // it is elected before those that have neither been ready nor looked
+type Manner[S any] struct {
+	Deadline time.Time    // when to wake it, whatever happens
+	Heeds    func(S) bool // whether to wake it for what is published; nil if for nothing
+	Ready    bool         // it is elected before those that have neither been ready nor looked
 }
 
 // Enter begins the call for key, which the caller then leads, or joins the one there is as a
 // follower. A leader must end with Settle or Vacate, a follower with Lead, with Leave, or when Look
-// says that the call is settled. It is woken by the outcome, when it is elected, at its deadline and,
-// if it is eager, by all that is published; it may also be woken for nothing.
-func (g *Group[S]) Enter(key string, m Manner) (c *Call[S], f Follower[S], joined bool) {
+// says that the call is settled. It is woken by the outcome, when it is elected, at its deadline and
+// when something is published that it heeds; it may also be woken for nothing.
+func (g *Group[S]) Enter(key string, m Manner[S]) (c *Call[S], f Follower[S], joined bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	c, joined = g.calls[key]
@@ -128,7 +128,7 @@ func (c *Call[S]) Publish(status S) {
 
 func (c *Call[S]) publish(status S) {
 	c.status = status
-	c.line.wakeEager()
+	c.line.tell(status)
 }
 
 // Settle publishes the outcome and ends the call, which is not to be used any more: later callers

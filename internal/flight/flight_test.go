@@ -19,7 +19,9 @@ func lead(t *testing.T, g *Group[string], key string) *Call[string] {
 	return c
 }
 
-func inAnHour() Manner { return Manner{Deadline: time.Now().Add(time.Hour), Ready: true} }
+func inAnHour() Manner[string] {
+	return Manner[string]{Deadline: time.Now().Add(time.Hour), Ready: true}
+}
 
 // join follows the call for key.
 func join(t *testing.T, g *Group[string], key string) *Follower[string] {
@@ -31,11 +33,11 @@ func join(t *testing.T, g *Group[string], key string) *Follower[string] {
 func joinEagerly(t *testing.T, g *Group[string], key string) *Follower[string] {
 	t.Helper()
 	m := inAnHour()
-	m.Eager = true
+	m.Heeds = func(string) bool { return true }
 	return joinAs(t, g, key, m)
 }
 
-func joinAs(t *testing.T, g *Group[string], key string, m Manner) *Follower[string] {
+func joinAs(t *testing.T, g *Group[string], key string, m Manner[string]) *Follower[string] {
 	t.Helper()
 	_, f, joined := g.Enter(key, m)
 	require.True(t, joined)
@@ -128,6 +130,29 @@ func TestFollowersSeeWhatIsPublished(t *testing.T) {
 	for _, f := range []*Follower[string]{patient, eager, late} {
 		settled(t, f, "done")
 	}
+}
+
+// What a follower does not heed is there when it looks, and does not wake it.
+func TestFollowersAreWokenForWhatTheyHeed(t *testing.T) {
+	var g Group[string]
+	c := lead(t, &g, "key")
+	m := inAnHour()
+	m.Heeds = func(status string) bool { return status == "running" }
+	f := joinAs(t, &g, "key", m)
+	first := join(t, &g, "key")
+	c.Publish("asking")
+	assert.False(t, woken(f))
+	c.Publish("running")
+	assert.True(t, woken(f))
+	c.Publish("asking")
+	follows(t, f, "asking")
+	f.Leave()
+	c.Publish("running")
+	follows(t, first, "running")
+	c.Publish("running")
+	assert.False(t, woken(first), "for one that has left")
+	c.Settle("done")
+	settled(t, first, "done")
 }
 
 func TestSettledCallIsForgotten(t *testing.T) {
@@ -295,7 +320,7 @@ func TestThoseWhoLeftWakeNobody(t *testing.T) {
 		var g Group[string]
 		c := lead(t, &g, "key")
 		stays, eager := join(t, &g, "key"), joinEagerly(t, &g, "key")
-		late := joinAs(t, &g, "key", Manner{Deadline: time.Now().Add(time.Second)})
+		late := joinAs(t, &g, "key", Manner[string]{Deadline: time.Now().Add(time.Second)})
 		eager.Leave()
 		late.Leave()
 		c.Publish("running")
@@ -464,7 +489,7 @@ func TestFollowersAreWokenAtTheirDeadlines(t *testing.T) {
 		// The first one is neither the first to come nor the last.
 		for _, wait := range []time.Duration{2 * time.Second, time.Second, time.Second, 3 * time.Second, time.Second + time.Microsecond} {
 			all.Go(func() {
-				f := joinAs(t, &g, "key", Manner{Deadline: began.Add(wait)})
+				f := joinAs(t, &g, "key", Manner[string]{Deadline: began.Add(wait)})
 				for now := time.Now(); now.Before(began.Add(wait)); now = time.Now() {
 					assert.False(t, f.Wait(nil))
 					f.Look(new(string))
@@ -476,7 +501,7 @@ func TestFollowersAreWokenAtTheirDeadlines(t *testing.T) {
 		}
 		all.Wait()
 		assert.Empty(t, c.line.rows)
-		f := joinAs(t, &g, "key", Manner{Deadline: time.Now().Add(time.Second)})
+		f := joinAs(t, &g, "key", Manner[string]{Deadline: time.Now().Add(time.Second)})
 		f.Wait(nil)
 		assert.Equal(t, 4*time.Second, time.Since(began).Truncate(10*time.Millisecond), "the alarm is set anew")
 		f.Leave()

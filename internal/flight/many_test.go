@@ -28,7 +28,10 @@ func (c *crowd) call(random *rand.Rand) {
 	if c.detach && random.IntN(8) == 0 {
 		c.g.Detach(key)
 	}
-	m := Manner{Deadline: time.Now().Add(time.Hour), Eager: random.IntN(2) == 0, Ready: random.IntN(2) == 0}
+	m := Manner[string]{Deadline: time.Now().Add(time.Hour), Ready: random.IntN(2) == 0}
+	if random.IntN(2) == 0 {
+		m.Heeds = func(string) bool { return true }
+	}
 	call, f, joined := c.g.Enter(key, m)
 	if !joined || c.follow(random, key, &f) {
 		c.lead(random, key, call)
