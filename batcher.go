@@ -26,12 +26,13 @@ type batcher struct {
 	pipelines int
 	late      int // those of the pipelines that take long
 	queue     []*ticket
+	withdrawn int // of those, by callers who have left; half of them at most
 	reply     int // the size of the largest reply of late
 }
 
 // A ticket is one command that travels with others.
 type ticket struct {
-	cmd      redis.Cmder
+	cmd      redis.Cmder   // nil when withdrawn
 	done     chan struct{} // gets a token when the reply is there
 	pipeline *pipeline     // that it goes out with, nil until then; guarded by the batcher's mutex
 }
@@ -88,13 +89,24 @@ func (b *batcher) withdraw(t *ticket) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if t.pipeline == nil {
-		b.queue = slices.DeleteFunc(b.queue, func(queued *ticket) bool { return queued == t })
+		t.cmd = nil
+		if b.withdrawn++; b.withdrawn > len(b.queue)/2 {
+			b.tidy()
+		}
 		return true
 	}
 	if t.pipeline.wanted--; t.pipeline.wanted == 0 {
 		t.pipeline.cancel()
 	}
 	return false
+}
+
+// tidy takes what was withdrawn out of the queue.
+func (b *batcher) tidy() {
+	if b.withdrawn > 0 {
+		b.queue = slices.DeleteFunc(b.queue, func(t *ticket) bool { return t.cmd == nil })
+		b.withdrawn = 0
+	}
 }
 
 // enter admits cmd alone, or returns its ticket.
@@ -157,6 +169,7 @@ type pipeline struct {
 func (b *batcher) take() *pipeline {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.tidy()
 	n := fitting(b.queue, b.reply)
 	p := &pipeline{batcher: b, tickets: b.queue[:n:n], err: errHookExited, wanted: n}
 	b.queue = append(make([]*ticket, 0, n), b.queue[n:]...)

@@ -537,3 +537,127 @@ func endsLeader(w *world, x *executor, fn func(context.Context) (string, error))
 	<-over
 	x.start(w.Context(), "k", fn).returned(w, "v")
 }
+
+// A hook of the client that panics is an error of the command, of which nobody knows whether it was
+// executed. It costs neither an outcome nor the process.
+func TestClientHookPanics(t *testing.T) {
+	panics := func() { panic("in a hook") }
+	t.Run("in the claim", func(t *testing.T) {
+		inFakeTime(t, func(w *world) {
+			x := w.executor()
+			x.client.AddHook(&dropper{name: "set", do: panics})
+			p := w.provider()
+			p.answer("charged", nil)
+			_, err := x.Run(w.Context(), "k", p.charge)
+			require.ErrorIs(w, err, idempotent.ErrUnavailable)
+			assert.Zero(w, p.count())
+			x.start(w.Context(), "k", p.charge).returned(w, "charged")
+			assert.Equal(w, 1, p.calls[0].Attempt)
+		})
+	})
+	t.Run("in the commit", func(t *testing.T) {
+		inFakeTime(t, func(w *world) {
+			x := w.executor()
+			x.client.AddHook(&dropper{name: "evalsha", do: panics})
+			p := w.provider()
+			p.answer("charged", nil)
+			x.start(w.Context(), "k", p.charge).returned(w, "charged")
+			assert.Equal(w, 1, x.Count(idempotent.EventCommitRetried))
+			w.executor().start(w.Context(), "k", p.charge).returned(w, "charged")
+			assert.Equal(w, 1, p.count())
+		})
+	})
+	for name, do := range map[string]func(){"while somebody waits": panics, "while somebody waits, and exits": runtime.Goexit} {
+		t.Run(name, func(t *testing.T) {
+			inFakeTime(t, func(w *world) {
+				owner, other := w.executor(), w.executor()
+				hook := &dropper{name: "evalsha", do: do}
+				other.client.AddHook(hook)
+				p := w.provider()
+				first := owner.start(w.Context(), "k", p.charge)
+				<-p.started
+				waiting := other.start(w.Context(), "k", p.charge)
+				other.waits(w)
+				require.True(w, hook.done.Load())
+				p.answer("charged", nil)
+				first.returned(w, "charged")
+				waiting.returned(w, "charged")
+				assert.Equal(w, 1, p.count())
+			})
+		})
+	}
+}
+
+// fn's outcome is there for others although the caller's own goroutine ended on the way.
+func TestObserverExitsAfterFn(t *testing.T) {
+	inFakeTime(t, func(w *world) {
+		x := w.executor(idempotent.WithObserver(idempotent.ObserverFunc(func(_ context.Context, e idempotent.Event) {
+			if e.Kind == idempotent.EventExecuted {
+				runtime.Goexit()
+			}
+		})))
+		over := make(chan struct{})
+		go func() {
+			defer close(over)
+			_, _ = x.Run(w.Context(), "k", func(context.Context) (string, error) { return "charged", nil })
+		}()
+		<-over
+		p := w.provider()
+		w.executor().start(w.Context(), "k", p.charge).returned(w, "charged")
+		assert.Zero(w, p.count())
+	})
+}
+
+// neverClaims answers no claim before the client gives up.
+type neverClaims struct {
+	refuse
+	on atomic.Bool
+}
+
+func (h *neverClaims) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if h.on.Load() && cmd.Name() == "set" {
+			time.Sleep(12 * time.Second) // four attempts of 3 s
+			cmd.SetErr(os.ErrDeadlineExceeded)
+			return os.ErrDeadlineExceeded
+		}
+		return next(ctx, cmd)
+	}
+}
+
+// A follower that comes to lead while Redis hangs still leaves when it has enough.
+func TestElectedWhileRedisHangs(t *testing.T) {
+	const patience = 2 * time.Second
+	for name, limit := range map[string]func(context.Context) (context.Context, context.CancelFunc, []idempotent.RunOption){
+		"context": func(ctx context.Context) (context.Context, context.CancelFunc, []idempotent.RunOption) {
+			ctx, cancel := context.WithTimeout(ctx, patience)
+			return ctx, cancel, nil
+		},
+		"wait timeout": func(ctx context.Context) (context.Context, context.CancelFunc, []idempotent.RunOption) {
+			return ctx, func() {}, []idempotent.RunOption{idempotent.WithWaitTimeout(patience)}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inFakeTime(t, func(w *world) {
+				x := w.executor(idempotent.WithShouldIgnoreError(func(error) bool { return true }))
+				server := &neverClaims{}
+				x.client.AddHook(server)
+				p := w.provider()
+				first := x.start(w.Context(), "k", p.charge)
+				<-p.started
+				ctx, cancel, opts := limit(w.Context())
+				defer cancel()
+				began := time.Now()
+				second := x.start(ctx, "k", p.charge, opts...)
+				time.Sleep(patience / 2)
+				server.on.Store(true)
+				p.answer("", errors.New("busy"))
+				first.wait(w)
+				second.wait(w)
+				require.Error(w, second.err)
+				assert.Equal(w, patience, time.Since(began))
+				assert.Equal(w, 1, p.count())
+			})
+		})
+	}
+}

@@ -169,12 +169,25 @@ func (p *performance) conclude(end *ending, began time.Time) *performed {
 	stopped := p.fnCtx.Err() != nil
 	cause := context.Cause(p.fnCtx)
 	p.end(context.Canceled)
+	p.out = performed{value: end.value, fnErr: end.err, attempt: p.lease.attempt, panicked: end.panicked}
+	told := false
+	defer func() {
+		if !told { // the observer exits the goroutine; what fn did is to be recorded all the same
+			p.finish(end, lost, stopped, cause)
+		}
+	}()
 	p.observe(p.ctx, Event{Kind: EventExecuted, Key: p.op.key, Attempt: int(p.lease.attempt), Duration: p.ended.Sub(began), Err: end.cause()})
+	told = true
+	p.finish(end, lost, stopped, cause)
+	return &p.out
+}
+
+// finish says in Redis and to the followers what became of fn. lost says that the lease was by then;
+// stopped and cause, whether and why fn's context had ended.
+func (p *performance) finish(end *ending, lost, stopped bool, cause error) {
 	if end.panicked != nil && p.op.cfg.detached {
 		p.logger.Error("idempotent: detached fn panicked", "key", p.op.key, "namespace", p.namespace, "stack", string(end.panicked.Stack))
 	}
-
-	p.out = performed{value: end.value, fnErr: end.err, attempt: p.lease.attempt, panicked: end.panicked}
 	switch {
 	case end.exited:
 		p.release(nil, errExited)
@@ -190,7 +203,6 @@ func (p *performance) conclude(end *ending, began time.Time) *performed {
 	default:
 		p.settle(end)
 	}
-	return &p.out
 }
 
 // over says to runs nested in fn that it has returned; see admit.

@@ -50,6 +50,9 @@ func (op *operation) ended(ctx context.Context) error {
 	}
 }
 
+// giveUp is when the caller has enough of waiting.
+func (op *operation) giveUp() time.Time { return op.began.Add(op.cfg.waitTimeout) }
+
 // derive sets what follows from the options.
 func (c *runConfig) derive(lease time.Duration) {
 	c.retention = max(c.ttl, c.recordTTL(outcomeError)).Truncate(time.Millisecond)

@@ -96,8 +96,14 @@ type processor interface {
 }
 
 // send sends a command by way of via or, if that is nil, as commands are usually sent. An
-// AutoPipeliner that defers says only in the command how that went.
-func (s *store) send(ctx context.Context, via processor, cmd redis.Cmder) error {
+// AutoPipeliner that defers says only in the command how that went. A hook of the client that panics
+// is an error like others, since the command may have been executed, and fn was if it is a commit.
+func (s *store) send(ctx context.Context, via processor, cmd redis.Cmder) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = panicCause(v)
+		}
+	}()
 	return s.heed(cmp.Or(cmp.Or(via, s.sender).Process(ctx, cmd), cmd.Err()))
 }
 

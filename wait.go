@@ -14,12 +14,22 @@ const unconfirmedPoll = time.Second
 // acquire owns the operation or finds its outcome, waiting for somebody else's execution if need
 // be.
 func (c *core) acquire(ctx context.Context, op *operation, lead *leading) (finding, error) {
-	f, err := c.claim(ctx, op)
+	f, err := c.firstClaim(ctx, op)
 	w, f, err := c.waitAfter(ctx, op, lead, f, err)
 	if w == nil {
 		return f, err
 	}
 	return w.run(ctx)
+}
+
+// firstClaim does not keep a caller that has waited already beyond its context or its patience.
+func (c *core) firstClaim(ctx context.Context, op *operation) (finding, error) {
+	if !op.followed {
+		return c.claim(ctx, op)
+	}
+	w := &wait{core: c, op: op, giveUp: op.giveUp(), timer: time.NewTimer(0)}
+	defer w.timer.Stop()
+	return w.ask(ctx, (*core).claim)
 }
 
 // waitAfter returns the wait that a claim leads to or, if that is nil, what the claim came to.
@@ -92,7 +102,7 @@ func (w *wait) run(ctx context.Context) (f finding, err error) {
 
 func (w *wait) begin(ctx context.Context) {
 	w.began = time.Now()
-	w.giveUp = w.op.began.Add(w.op.cfg.waitTimeout)
+	w.giveUp = w.op.giveUp()
 	w.core.observe(ctx, Event{Kind: EventWaitStarted, Key: w.op.key})
 	w.waiter = w.core.hub.watch(ctx, w.op.name)
 	w.timer = time.NewTimer(0)
@@ -199,23 +209,25 @@ func (w *wait) judge(f finding, err error) (over bool, _ error) {
 // ask takes the next step, and returns before Redis answers when ctx or the caller's patience ends.
 // What the step may have made ours is then given back.
 func (w *wait) ask(ctx context.Context, next step) (finding, error) {
-	type answer struct {
-		finding
-		err error
-	}
 	w.timer.Reset(time.Until(w.giveUp))
 	answers := make(chan answer)
 	left := make(chan struct{})
 	w.core.active.Go(func() {
 		asking := context.WithoutCancel(ctx)
-		f, err := next(w.core, asking, w.op)
-		select {
-		case answers <- answer{f, err}:
-		case <-left:
-			if f.lease != nil {
-				w.core.disown(asking, w.op, f.lease.attempt)
+		a := answer{err: redisError(ErrUnavailable, errHookExited)} // unless the step returns
+		defer func() {
+			if v := recover(); v != nil { // in a hook of the client
+				a.err = redisError(ErrUnavailable, panicCause(v))
 			}
-		}
+			select {
+			case answers <- a:
+			case <-left:
+				if a.lease != nil {
+					w.core.disown(asking, w.op, a.lease.attempt)
+				}
+			}
+		}()
+		a.finding, a.err = next(w.core, asking, w.op)
 	})
 	select {
 	case a := <-answers:
@@ -227,4 +239,10 @@ func (w *wait) ask(ctx context.Context, next step) (finding, error) {
 		close(left)
 		return finding{}, w.enough()
 	}
+}
+
+// An answer is what a step came to.
+type answer struct {
+	finding
+	err error
 }
