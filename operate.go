@@ -1,6 +1,7 @@
 package idempotent
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"time"
@@ -100,10 +101,59 @@ func (c *core) forget(ctx context.Context, key string) error {
 	name := redisName(c.namespace, key)
 	defer c.flights.Detach(key) // an answer under way may be the forgotten one
 	defer c.cache.forget(key)   // also when what became of the command is not known
-	if err := c.store.forget(ctx, name); err != nil {
+	if err := c.remove(ctx, name); err != nil {
 		return redisError(ErrUnavailable, err)
 	}
 	return nil
+}
+
+// remove deletes what is stored, and nothing else: when a deletion without a reply is repeated, or
+// arrives late, somebody may have run fn anew, and that must not run a third time.
+func (c *core) remove(ctx context.Context, name string) error {
+	got, err := c.store.read(ctx, name)
+	strange := wrongType(err)
+	if err != nil && !strange {
+		return err
+	}
+	seen, doubtful := headOf(got.raw), false
+	pause := backoff{first: 10 * time.Millisecond, limit: time.Second}
+	for failures := 0; ; {
+		there, err := c.store.forget(ctx, name, seen, strange)
+		switch {
+		case err == nil && (doubtful || len(there) == 0 || bytes.Equal(there, seen)):
+			return nil
+		case err == nil: // it went on since it was read
+			if seen = there; ctx.Err() != nil {
+				return ctx.Err()
+			}
+			continue
+		}
+		if failures++; failures == maxForgetting {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(pause.next()):
+		}
+		doubtful = true
+		got, failed := c.store.read(ctx, name)
+		switch {
+		case failed != nil && !wrongType(failed):
+			return err
+		case !sameExecution(headOf(got.raw), seen):
+			return nil
+		}
+		seen = headOf(got.raw)
+	}
+}
+
+// maxForgetting is how often a deletion that fails is sent.
+const maxForgetting = 4
+
+// sameExecution reports whether two records are of one owner.
+func sameExecution(a, b []byte) bool {
+	return bytes.Equal(a, b) || len(a) == headSize && len(b) == headSize && bytes.Equal(a[2:], b[2:])
 }
 
 // resolve puts an outcome in the place of whatever is not one. It looks again when the record

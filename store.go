@@ -25,7 +25,8 @@ var (
 	commitScript   = redis.NewScript(commitSource)
 	releaseScript  = loadScript("release")
 	takeOverScript = loadScript("takeover")
-	forgetScript   = loadScript("forget")
+	forgetSource   = luaSource("forget")
+	forgetScript   = redis.NewScript(forgetSource)
 	readScript     = loadScript("read")
 )
 
@@ -287,7 +288,7 @@ func (s *store) takeOver(ctx context.Context, name string, seen []byte, next []b
 		keep, cached = retention.Milliseconds(), ""
 	}
 	cmd, err := s.run(ctx, takeOverScript, name,
-		seen[:min(len(seen), headSize)], next, ttl.Milliseconds(), keep, s.publish, limit, cached)
+		headOf(seen), next, ttl.Milliseconds(), keep, s.publish, limit, cached)
 	if there, ok := cmd.Val().(string); ok {
 		return []byte(there), false, nil
 	}
@@ -329,10 +330,30 @@ func readingOf(cmd *redis.Cmd, err error) (reading, error) {
 	return reading{raw: []byte(raw), ttl: time.Duration(left) * time.Millisecond}, nil
 }
 
-// forget deletes the record and tells the waiters, and those who cache.
-func (s *store) forget(ctx context.Context, name string) error {
-	return s.heed(forgetScript.Run(ctx, s.client, []string{name}, s.publish, []byte{messageFree}, s.cacheChannel).Err())
+// forget deletes the record that was seen, of which head is the beginning, and tells the waiters, and
+// those who cache. It returns the head of the record that was there: another one stays. With strange
+// it deletes whatever is there. It is sent once, and may arrive late.
+func (s *store) forget(ctx context.Context, name string, head []byte, strange bool) (there []byte, err error) {
+	send := func(verb, script string) (*redis.Cmd, error) {
+		cmd := redis.NewCmd(ctx, verb, script, one, name, s.publish, []byte{messageFree}, s.cacheChannel, head, strange)
+		cmd.SetFirstKeyPos(3)
+		return cmd, s.send(ctx, s.client, sentOnce{cmd})
+	}
+	cmd, err := send("evalsha", forgetScript.Hash())
+	if redis.HasErrorPrefix(err, "NOSCRIPT") {
+		cmd, err = send("eval", forgetSource)
+	}
+	text, broken := cmd.Text()
+	return []byte(text), cmp.Or(err, broken)
 }
+
+// sentOnce is a command that go-redis does not send again when it has no reply.
+type sentOnce struct{ *redis.Cmd }
+
+func (sentOnce) NoRetry() bool { return true }
+
+// headOf is the beginning of a record by which scripts know it.
+func headOf(raw []byte) []byte { return raw[:min(len(raw), headSize)] }
 
 // wrongType reports whether err says that the name holds something else than a string, so that
 // nothing was written.
