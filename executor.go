@@ -234,7 +234,9 @@ func (e *Executor[T]) Peek(ctx context.Context, key string) (Status, error) {
 // Forget removes whatever is stored under key, so that the next Run runs fn, at attempt 1. Those
 // who wait for the key go on at once. A running fn is not stopped at once: it loses its lease at
 // its next renewal, and meanwhile another may run. If it returns before that and nobody else has
-// begun, its outcome is recorded. Forgetting an unknown key is no error.
+// begun, its outcome is recorded; docs/guarantees.md has what else can follow. An error means that it
+// is not known whether the key was forgotten: look at it before you call Forget again, since
+// somebody may have run fn anew. Forgetting an unknown key is no error.
 func (e *Executor[T]) Forget(ctx context.Context, key string) error {
 	return e.core.forget(ctx, key)
 }

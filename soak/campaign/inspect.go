@@ -3,6 +3,7 @@ package campaign
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,19 +16,39 @@ import (
 // calm is how long servers may take to notice that a client has gone or unsubscribed.
 const calm = 10 * time.Second
 
-// idleConnections looks at what workers hold that are open and have nothing to do: no channel, and no more
-// subscription connections than one for each worker and master.
+// idleConnections looks at what workers hold that are open and have nothing to do: no channel but those
+// of replay caches, and no more subscription connections than one for each worker, one for each
+// replay cache, and master.
 func (f *field) idleConnections(ctx context.Context) {
-	f.empty(ctx, "channels of idle workers", f.channels)
+	f.empty(ctx, "channels of idle workers", func(ctx context.Context) ([]string, error) {
+		all, err := f.channels(ctx)
+		return slices.DeleteFunc(all, ofCache), err
+	})
 	subscriptions, err := f.clients(ctx, func(line string) bool { return strings.Contains(line, " flags=P ") })
 	masters, mastersErr := f.servers.masters(ctx)
 	if err != nil || mastersErr != nil {
 		f.leftover("", "the connections of idle workers are not known: %v %v", err, mastersErr)
 		return
 	}
-	if most := len(f.posts) * len(masters); len(subscriptions) > most {
+	if most := (len(f.posts) + f.caches()) * len(masters); len(subscriptions) > most {
 		f.leftover("", "%d subscription connections of %d workers to %d masters:\n%s", len(subscriptions), len(f.posts), len(masters), strings.Join(subscriptions, "\n"))
 	}
+}
+
+// ofCache reports whether a channel is one of those that replay caches hold: the prefix of all names
+// or, under it, one that no key of a campaign is.
+func ofCache(channel string) bool {
+	return channel == namePrefix || strings.HasPrefix(channel, namePrefix+"cache-")
+}
+
+// caches is how many workers have a replay cache now.
+func (f *field) caches() (n int) {
+	for _, p := range f.posts {
+		if p.cache() > 0 {
+			n++
+		}
+	}
+	return n
 }
 
 // goneConnections looks for what is left when all workers have gone.
@@ -127,7 +148,7 @@ func (f *field) audit(ctx context.Context) error {
 	keys := int(time.Since(f.began).Seconds()*newKeys) + 1
 	err = p.start(func() load.Order {
 		o := p.order()
-		o.Audit, o.Shares = keys, false
+		o.Audit, o.Shares, o.Cache, o.Operators = keys, false, 0, 0
 		return o
 	})
 	if err != nil {

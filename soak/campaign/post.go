@@ -48,7 +48,8 @@ func (p *post) order() load.Order {
 		Topology: p.field.name, Proc: p.worker, Provider: p.field.provider, Seed: p.field.Seed,
 		Began: p.field.began, Lease: lease, Rate: rate, NewKeys: newKeys,
 		Kind: p.field.name, Addrs: s.addrs(), Master: s.master(), Proxies: p.wires.addresses(),
-		Acks: s.acks(), AckWait: lease / 4, Shares: p.shares(),
+		Acks: s.acks(), AckWait: lease / 4, Shares: p.shares(), Cache: p.cache(),
+		Operators: workers, Operator: p.number,
 	}
 }
 
@@ -58,6 +59,14 @@ func (p *post) shares() bool {
 	f := p.field
 	first := f.random(f.name + " shares").IntN(workers)
 	return f.name != "cluster" && f.servers.acks() == 0 && (first+p.number+p.hired)%workers == 0
+}
+
+// cache deals a replay cache to every second worker of a post, from one that follows from the seed. It
+// is smaller than the number of keys.
+func (p *post) cache() int {
+	const entries = 100
+	first := p.field.random(p.field.name + " cache").IntN(2)
+	return (first + p.number + p.hired) % 2 * entries
 }
 
 // hire starts a worker.

@@ -13,10 +13,7 @@ import (
 // These look like violations, and are none.
 func TestWhatIsAllowedIsNoViolation(t *testing.T) {
 	slot := redistest.Slot("idempotent:soak:k1")
-	for _, test := range []struct {
-		name  string
-		write func(s *story)
-	}{
+	isNoViolation(t, []allowed{
 		{"nothing happens", func(*story) {}},
 		{"one runs, others replay", func(s *story) {
 			s.executes(0, "1", a, 1)
@@ -44,6 +41,11 @@ func TestWhatIsAllowedIsNoViolation(t *testing.T) {
 			s.invoke(10, "2", b, history.Ask{Share: true})
 			s.returns(63, "2", history.GotIgnored, "1")
 			s.executes(100, "3", b, 1)
+		}},
+		{"a call comes back with the last of its RunMany", func(s *story) {
+			s.executes(0, "1", a, 1)
+			s.invoke(100, "2", b, history.Ask{Many: ms(8000), NoWait: true})
+			s.returns(7000, "2", history.GotValue, "1")
 		}},
 		{"a caller's deadline passes while its claim is in a pipeline", func(s *story) {
 			s.shares(a)
@@ -144,6 +146,17 @@ func TestWhatIsAllowedIsNoViolation(t *testing.T) {
 			s.returns(1600, "2", history.GotValue, "1")
 			s.executes(0, "1", a, 1)
 		}},
+		{"replicas are starved, as other processes are", func(s *story) {
+			s.add(900, history.Event{Kind: history.Stall, Proc: b, Took: ms(200)})
+			s.invoke(600, "1", a, history.Ask{})
+			s.returns(850, "1", history.Unavailable, "")
+		}},
+		{"a server is starved, and a caller has enough of waiting for it", func(s *story) {
+			s.executes(0, "1", a, 1)
+			s.add(5200, history.Event{Kind: history.Stall, Proc: a, Took: ms(200)})
+			s.invoke(5000, "2", b, history.Ask{Wait: ms(300)})
+			s.returns(5310, "2", history.InProgress, "")
+		}},
 		{"Redis is away", func(s *story) {
 			s.fault(0, 1000)
 			s.invoke(500, "1", a, history.Ask{})
@@ -155,7 +168,18 @@ func TestWhatIsAllowedIsNoViolation(t *testing.T) {
 			s.add(5000, history.Event{Kind: history.Cont, Proc: a})
 			s.returns(5500, "1", history.InProgress, "")
 		}},
-	} {
+	})
+}
+
+// allowed is what looks like a violation, and is none.
+type allowed struct {
+	name  string
+	write func(s *story)
+}
+
+func isNoViolation(t *testing.T, all []allowed) {
+	t.Helper()
+	for _, test := range all {
 		t.Run(test.name, func(t *testing.T) {
 			s := newStory()
 			test.write(s)

@@ -26,6 +26,13 @@ const (
 	slack = 400 * time.Millisecond
 	// afterFault is how long clients may need to find a server again.
 	afterFault = 3 * time.Second
+	// stale is for how long a replay cache may go on when it hears nothing any more.
+	stale = 3 * time.Second
+	// silence is after what time without an answer a command may be sent again; clients wait a little longer.
+	silence = 250 * time.Millisecond
+	// late is how long after it was sent a command may arrive that was held back, and sent again
+	// meanwhile.
+	late = 5 * time.Second
 	// rounding is what Redis's milliseconds can take away from a lease.
 	rounding = 2 * time.Millisecond
 )
@@ -77,6 +84,7 @@ const (
 type checker struct {
 	*index
 	found []Violation
+	lives map[string]int // by topology: how often fn ran again because the TTL was over
 }
 
 func (c *checker) violated(rule string, k *key, format string, args ...any) {
@@ -90,21 +98,25 @@ func (c *checker) violatedIn(rule, topology, format string, args ...any) {
 
 // History checks a history.
 func History(events []history.Event) *Report {
-	c := &checker{index: newIndex(events)}
+	c := &checker{index: newIndex(events), lives: make(map[string]int)}
 	for _, text := range c.broken {
 		c.violatedIn(ruleHistory, "", "%s", text)
 	}
 	for _, k := range c.order {
 		c.executions(k)
 		c.outcomes(k)
-		for _, call := range k.calls {
+		c.resolved(k)
+		for _, call := range slices.Concat(k.calls, k.forgets, k.resolves) {
 			c.returned(call)
 		}
 		c.register(k)
 	}
 	c.leftovers(events)
 	tallies := tally(events)
-	c.unshared(tallies)
+	for name, t := range tallies {
+		t.Lives = c.lives[name]
+	}
+	c.unused(tallies)
 	slices.SortStableFunc(c.found, func(a, b Violation) int {
 		return cmp.Compare(slices.Index(Rules, a.Rule), slices.Index(Rules, b.Rule))
 	})

@@ -30,11 +30,7 @@ const (
 
 // Each of these is what a library with that very fault would leave behind, and is found as that.
 func TestPlantedViolationsAreFound(t *testing.T) {
-	for _, test := range []struct {
-		name  string
-		rules []string
-		plant func(s *story)
-	}{
+	plantedViolationsAreFound(t, []planted{
 		{"two at once", []string{overlap}, func(s *story) {
 			s.invoke(0, "1", a, history.Ask{})
 			s.begin(5, "1", 1)
@@ -148,6 +144,13 @@ func TestPlantedViolationsAreFound(t *testing.T) {
 			s.invoke(5000, "1", a, history.Ask{})
 			s.returns(5005, "1", history.Unavailable, "")
 		}},
+		{"unavailable, while another worker was stopped", []string{anError}, func(s *story) {
+			s.add(100, history.Event{Kind: history.Stop, Proc: b})
+			s.add(1000, history.Event{Kind: history.Cont, Proc: b})
+			s.add(1001, history.Event{Kind: history.Stall, Proc: b, Took: ms(900)})
+			s.invoke(500, "1", a, history.Ask{})
+			s.returns(505, "1", history.Unavailable, "")
+		}},
 		{"unavailable, with something wrong for somebody else", []string{anError}, func(s *story) {
 			s.add(0, history.Event{Kind: history.FaultOn, Fault: "unreachable", Proc: "b"})
 			s.add(1000, history.Event{Kind: history.FaultOff, Fault: "unreachable", Proc: "b"})
@@ -209,6 +212,21 @@ func TestPlantedViolationsAreFound(t *testing.T) {
 			s.invoke(0, "1", a, history.Ask{Deadline: ms(300)})
 			s.returns(4000, "1", history.ContextOver, "")
 		}},
+		{"came back long after the last of its RunMany", []string{waited}, func(s *story) {
+			s.invoke(0, "1", a, history.Ask{Wait: ms(500), Many: ms(500)})
+			s.returns(7000, "1", history.InProgress, "")
+		}},
+		{"RunMany runs a key twice", []string{early, again, attempt, outcome, register}, func(s *story) {
+			together(s)
+			s.begin(6, "2", 1)
+			s.end(52, "2", history.Value)
+			s.of(53, "2", history.Recorded)
+			s.returns(90, "2", history.GotValue, "2")
+		}},
+		{"RunMany mixes its keys up", []string{outcome, register}, func(s *story) {
+			together(s)
+			s.returns(90, "2", history.GotValue, "elsewhere")
+		}},
 		{"never came back", []string{waited}, func(s *story) {
 			s.invoke(0, "1", a, history.Ask{})
 		}},
@@ -242,7 +260,19 @@ func TestPlantedViolationsAreFound(t *testing.T) {
 		{"a fault that was not injected", []string{missing}, func(s *story) {
 			s.add(5, history.Event{Kind: history.FaultFail, Fault: "OOM", Text: "no server"})
 		}},
-	} {
+	})
+}
+
+// A planted violation breaks these rules.
+type planted struct {
+	name  string
+	rules []string
+	plant func(s *story)
+}
+
+func plantedViolationsAreFound(t *testing.T, all []planted) {
+	t.Helper()
+	for _, test := range all {
 		t.Run(test.name, func(t *testing.T) {
 			s := newStory()
 			test.plant(s)
@@ -250,6 +280,17 @@ func TestPlantedViolationsAreFound(t *testing.T) {
 			assert.ElementsMatch(t, test.rules, rules, "%v", found)
 		})
 	}
+}
+
+// together are two calls of one RunMany, the first of which runs fn.
+func together(s *story) {
+	for _, id := range []string{"1", "2"} {
+		s.invoke(0, id, a, history.Ask{Many: ms(8000)})
+	}
+	s.begin(5, "1", 1)
+	s.end(50, "1", history.Value)
+	s.of(51, "1", history.Recorded)
+	s.returns(90, "1", history.GotValue, "1")
 }
 
 // overtaken is an owner whose context still lives at the given time, though another one began at

@@ -14,7 +14,16 @@ func (c *checker) executions(k *key) {
 		}
 		if i+1 < len(k.runs) {
 			next := k.runs[i+1]
+			if _, ok := c.forgotten(e, next); ok {
+				continue
+			}
 			c.early(k, e, next)
+			if c.expires(e) <= next.begin {
+				if e.fate == history.Recorded {
+					c.lives[k.topology]++
+				}
+				continue
+			}
 			c.again(k, e, next)
 			c.attempts(k, e, next)
 		}
@@ -24,6 +33,9 @@ func (c *checker) executions(k *key) {
 // overlap: later began, and e still held its lease.
 func (c *checker) overlap(k *key, e, later *execution) {
 	held := later.begin+jitter < e.alive && !e.call.proc.pausedAt(e.alive)
+	if until, ok := c.forgotten(e, later); ok && e.alive <= after(until, c.plan.Lease+jitter) {
+		return // it learns of that by its next renewal, or the end of its lease
+	}
 	if held && !c.leaseLost(e) {
 		c.violated(ruleOverlap, k, "%s began at %v, and %s held its lease at %v", later, later.begin, e, e.alive)
 	}
@@ -59,7 +71,7 @@ func (c *checker) again(k *key, e, next *execution) {
 	}
 	unknown := false // whether what e did is not known
 	switch {
-	case e.fate == history.Recorded:
+	case e.fate == history.Recorded && !c.outlasts(e, next):
 		c.violated(ruleAgain, k, "%s began at %v, and %s was recorded at %v", next, next.begin, e, e.fated)
 		return
 	case e.given(next.begin):

@@ -24,6 +24,7 @@ type process struct {
 	killed, exited time.Duration
 	clean          bool
 	shares         bool   // its commands share pipelines
+	caches         bool   // it has a replay cache
 	pauses         []span // it did not run: stopped by a signal, or starved
 }
 
@@ -45,7 +46,7 @@ func (p *process) pausedAt(at time.Duration) bool {
 	return slices.ContainsFunc(p.pauses, func(s span) bool { return s.from <= at && at <= s.to+jitter })
 }
 
-// A request is one call of Run or Get.
+// A request is one call of a method of the executor.
 type request struct {
 	id       string
 	key      *key
@@ -57,6 +58,9 @@ type request struct {
 	result   history.Event
 	ran      *execution
 }
+
+// operates reports whether it is an operator's.
+func (c *request) operates() bool { return c.op == history.Forget || c.op == history.Resolve }
 
 func (c *request) span() span { return span{c.invoked, c.returned} }
 
@@ -97,12 +101,6 @@ func (e *execution) given(t time.Duration) bool {
 	return e.end <= t && !e.outcome.Recordable()
 }
 
-// mayBeRecorded reports whether the outcome is stored, for all that is known.
-func (e *execution) mayBeRecorded() bool {
-	refused := e.call.result.Result == history.LeaseLost
-	return e.outcome.Recordable() && e.fate != history.Released && e.fate != history.Abandoned && !refused
-}
-
 // over is when the execution cannot have written to Redis any more.
 func (e *execution) over() time.Duration { return min(e.fated, e.call.proc.exited) }
 
@@ -110,6 +108,9 @@ func (e *execution) over() time.Duration { return min(e.fated, e.call.proc.exite
 type key struct {
 	topology, name string
 	calls          []*request
+	forgets        []*request
+	resolves       []*request
+	changes        bool         // it may have several lives, or be resolved
 	runs           []*execution // in the order in which they began
 }
 
@@ -123,6 +124,7 @@ type index struct {
 	faults []*aFault
 	losses map[string][]*loss
 	stalls []span // of the provider, and of the proxies
+	starve []span // of any process that was not stopped
 	end    time.Duration
 	broken []string // what no campaign writes
 }
@@ -167,6 +169,7 @@ func newIndex(events []history.Event) *index {
 func (x *index) process(e history.Event) {
 	if e.Proc == "" {
 		x.stalls = append(x.stalls, span{e.At - e.Took, e.At})
+		x.starve = append(x.starve, span{e.At - e.Took, e.At})
 		return
 	}
 	p := x.procs[e.Proc]
@@ -176,7 +179,7 @@ func (x *index) process(e history.Event) {
 	}
 	switch e.Kind {
 	case history.Start:
-		p.shares = e.Shares
+		p.shares, p.caches = e.Shares, e.Caches
 	case history.Kill:
 		p.killed = e.At
 	case history.Exit:
@@ -190,6 +193,9 @@ func (x *index) process(e history.Event) {
 			p.pauses[i].to = e.At
 		}
 	case history.Stall:
+		if s := (span{e.At - e.Took, e.At}); p.paused(s) == 0 {
+			x.starve = append(x.starve, s)
+		}
 		p.pauses = append(p.pauses, span{e.At - e.Took, e.At})
 	}
 }
@@ -234,7 +240,15 @@ func (x *index) invoke(e history.Event) {
 	}
 	c := &request{id: e.Call, key: k, proc: p, op: e.Op, ask: *e.Ask, invoked: e.At, returned: never}
 	x.calls[c.id] = c
-	k.calls = append(k.calls, c)
+	k.changes = k.changes || c.operates() || e.Ask.TTL > 0 || e.Ask.ErrorTTL > 0
+	switch e.Op {
+	case history.Forget:
+		k.forgets = append(k.forgets, c)
+	case history.Resolve:
+		k.resolves = append(k.resolves, c)
+	default:
+		k.calls = append(k.calls, c)
+	}
 }
 
 // enter finds out when fn began. Of the time that it took to say so, that counts in which its

@@ -9,7 +9,11 @@ import (
 // lostLease reports whether e may say that it lost its lease. When its context ended otherwise at the
 // same time, there is no event for that.
 func (c *checker) lostLease(e *execution) bool {
-	return e.lost != never || e.fate == history.Unrecorded || e.call.returned >= c.leaseUntil(e)
+	k := e.call.key
+	operated := slices.ContainsFunc(slices.Concat(k.forgets, k.resolves), func(f *request) bool {
+		return f.invoked <= e.call.returned && e.call.invoked <= c.effective(f)
+	})
+	return e.lost != never || e.fate == history.Unrecorded || e.call.returned >= c.leaseUntil(e) || operated
 }
 
 // interrupted reports whether call may have found an execution of the key that ended without an outcome.
@@ -24,7 +28,7 @@ func (c *checker) interrupted(call *request) bool {
 			return false
 		}
 		if o.ran != nil && o.ran.begin <= call.returned {
-			return c.looksDead(o.ran, call)
+			return c.looksDead(o.ran, call) || c.claimedAgain(o)
 		}
 		return c.mayHaveClaimed(o, call)
 	})
@@ -35,6 +39,12 @@ func (c *checker) interrupted(call *request) bool {
 func (c *checker) mayHaveClaimed(o, call *request) bool {
 	trouble := o.returned == never || c.faulty(o.proc, o.span()) || o.proc.paused(o.span()) > 0
 	return o.op == history.Run && trouble && o.invoked+c.plan.Lease <= call.returned
+}
+
+// claimedAgain reports whether the claim of o may have been sent twice, and have arrived once more when
+// the key was forgotten.
+func (c *checker) claimedAgain(o *request) bool {
+	return len(o.key.forgets) > 0 && c.unclear(o.proc, span{o.invoked, o.ran.begin})
 }
 
 // looksDead reports whether e may look as if it had ended without an outcome, to a call that asks

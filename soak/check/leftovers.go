@@ -11,11 +11,15 @@ import (
 // NoExpiry begins the text of a Leftover that is a key without an expiry.
 const NoExpiry = "no expiry: "
 
-// unshared: where commands were to share pipelines, some did.
-func (c *checker) unshared(tallies map[string]*Tally) {
+// unused: where commands were to share pipelines, some did, and where there were replay caches, they
+// answered.
+func (c *checker) unused(tallies map[string]*Tally) {
 	for _, name := range slices.Sorted(maps.Keys(tallies)) {
 		if t := tallies[name]; t.Sharing > 0 && t.Shared.Claims+t.Shared.Commits == 0 {
 			c.violatedIn(ruleHistory, name, "%d workers had few connections, and no claim or commit shared a pipeline", t.Sharing)
+		}
+		if t := tallies[name]; t.Caching > 0 && t.Cached == 0 {
+			c.violatedIn(ruleHistory, name, "%d workers had a replay cache, and none was of use", t.Caching)
 		}
 	}
 }

@@ -9,19 +9,22 @@ func replayed(r history.Result) bool {
 	return r == history.GotValue || r == history.GotError || r == history.GotPanic
 }
 
-// outcomes: one recorded outcome for a key, and every call got it.
+// outcomes: one outcome in each life of a key, and every call got it.
 func (c *checker) outcomes(k *key) {
-	var recorded *execution
-	for _, e := range k.runs {
-		if e.fate != history.Recorded || c.commitLost(e) {
-			continue
+	var known []*execution
+	how := make(map[*execution]string)
+	is := func(e *execution, text string) {
+		if how[e] == "" {
+			known = append(known, e)
+			how[e] = text
 		}
-		if recorded != nil {
-			c.violated(ruleOutcome, k, "%s and %s are both recorded", recorded, e)
-		}
-		recorded = e
 	}
-	var got *request
+	for _, e := range k.runs {
+		if e.fate == history.Recorded && !c.commitLost(e) {
+			is(e, "is recorded")
+			c.afterwards(k, e.String(), span{e.fated, c.ends(e)})
+		}
+	}
 	for _, call := range k.calls {
 		if call.returned == never || !replayed(call.result.Result) {
 			continue
@@ -30,31 +33,30 @@ func (c *checker) outcomes(k *key) {
 		if of == nil || c.commitLost(of) || of.call == call && of.fate != history.Recorded {
 			continue // the last of these: a panic reaches its caller whether it is recorded or not
 		}
-		if got != nil && got.result.Of != call.result.Of {
-			c.violated(ruleOutcome, k, "call %s got the outcome of %s, and call %s that of %s", got.id, got.result.Of, call.id, call.result.Of)
-		}
-		got = call
-		if recorded != nil && of != recorded {
-			c.violated(ruleOutcome, k, "call %s got the outcome of %s, and %s is recorded", call.id, of, recorded)
-		}
+		is(of, "was got by call "+call.id)
 	}
-	if recorded != nil {
-		c.afterwards(k, recorded)
+	for i, a := range known {
+		for _, b := range known[i+1:] {
+			if !c.apart(a, b) {
+				c.violated(ruleOutcome, k, "the outcome of %s %s, and that of %s %s", a, how[a], b, how[b])
+			}
+		}
 	}
 }
 
-// afterwards: once an outcome is recorded, it is what calls get.
-func (c *checker) afterwards(k *key, recorded *execution) {
+// afterwards: once an outcome is recorded, it is what calls get for as long as it is there.
+func (c *checker) afterwards(k *key, what string, there span) {
 	for _, call := range k.calls {
-		if call.invoked <= recorded.fated || call.returned == never || replayed(call.result.Result) || c.unsteady(k, call.span()) {
+		if c.asOf(call) <= there.from || call.returned >= there.to || call.returned == never || replayed(call.result.Result) || c.pastSeen(call) {
 			continue // the last of these: it may have asked a master that is none any more
 		}
 		switch r := call.result.Result; {
 		case r == history.Unavailable, r == history.ContextOver, r == history.KeyReused: // judged by the rule on errors
 		case r == history.NotRecorded, r == history.GotIgnored: // likewise: it joined an owner that did not know of the other one
-		case r == history.InProgress && c.faulty(call.proc, call.span()): // it had enough of waiting for Redis
+		case r == history.InProgress && c.wrong(call): // it had enough of waiting for Redis
+		case r == history.InProgress && call.result.Joined && k.changes: // it joined one that was forgotten, or resolved
 		default:
-			c.violated(ruleOutcome, k, "call %s, made at %v, got %q, and %s was recorded at %v", call.id, call.invoked, call.result.Result, recorded, recorded.fated)
+			c.violated(ruleOutcome, k, "call %s, made at %v, got %q, and %s was recorded at %v", call.id, call.invoked, call.result.Result, what, there.from)
 		}
 	}
 }
@@ -63,6 +65,10 @@ func (c *checker) afterwards(k *key, recorded *execution) {
 func (c *checker) origin(call *request) *execution {
 	k, r := call.key, call.result
 	from := c.calls[r.Of]
+	if from != nil && from.op == history.Resolve {
+		c.fromOperator(call, from)
+		return nil
+	}
 	if from == nil || from.ran == nil || from.key != k || from.ran.begin > call.returned {
 		c.violated(ruleOutcome, k, "call %s got an outcome of %q, which is no execution of this key", call.id, r.Of)
 		return nil
@@ -76,7 +82,7 @@ func (c *checker) origin(call *request) *execution {
 	case from == call:
 	case call.ran != nil:
 		c.violated(ruleOutcome, k, "call %s ran fn and got the outcome of %s", call.id, e)
-	case !e.mayBeRecorded() && e.end != never && !c.unsteady(k, span{e.end, e.over()}):
+	case !c.mayBeRecorded(e) && e.end != never && !c.unsteady(k, span{e.end, e.over()}):
 		c.violated(ruleOutcome, k, "call %s got the outcome of %s, which was not to be recorded", call.id, e)
 	}
 	return e

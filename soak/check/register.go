@@ -9,45 +9,72 @@ import (
 )
 
 // The record of a key is a register that is written once: it has no outcome until it has one, and
-// from then on that one. The other rules look at sets (which outcomes were there, which were
-// got); this one looks at the order. No call sees an outcome before it can have been recorded, and
-// none finds nothing after another one found something, whatever became of the commits whose fate
-// nobody knows: of owners that were killed, or had no answer. While a failover is under way there can
-// be two masters, each with a register, so what is seen then says nothing about the order.
+// from then on that one, until its TTL is over or it is forgotten. The other rules look at sets (which
+// outcomes were there, which were got); this one looks at the order. No call sees an outcome before it can
+// have been recorded, and none finds nothing after another one found something, whatever became of the
+// commits whose fate nobody knows: of owners that were killed, or had no answer. While a failover is under
+// way there can be two masters, each with a register, so what is seen then says nothing about the order.
 
-// A regOp is what a call did to the register, or saw in it.
-type regOp struct {
-	write bool
-	maybe bool   // it may have happened, at any time after it began
-	lose  bool   // what is there may be lost, unless it is value
-	value string // an execution, refused, or "" for no outcome
-}
+// A regOp is what a call did to the register, or saw in it: what there can be afterwards, nothing if
+// that cannot have been. What is there is an execution, an operator's call, refused, or "" for no outcome.
+type regOp func(now string) []any
 
 // refused is the outcome of a key that is refused.
 const refused = "(refused)"
 
-func stepRegister(state, input, _ any) []any {
-	now, op := state.(string), input.(regOp)
-	switch {
-	case op.lose && now != op.value:
-		return []any{now, ""}
-	case op.lose:
-		return []any{now}
-	case op.write && op.maybe && now == "":
-		return []any{now, op.value}
-	case op.write && op.maybe:
-		return []any{now}
-	case op.write && now == "", op.value == refused && now == "":
-		return []any{op.value}
-	case now == op.value:
+func writes(value string) regOp {
+	return func(now string) []any { return only(now == "", value) }
+}
+
+// puts is what an operator does, who may do it where the key was refused as well.
+func puts(value string) regOp {
+	return func(now string) []any { return only(now == "" || now == refused, value) }
+}
+
+// sees may be the one that has the key refused.
+func sees(value string) regOp {
+	return func(now string) []any { return only(now == value || now == "" && value == refused, value) }
+}
+
+func seesSome(now string) []any { return only(now != "" && now != refused, now) }
+
+func clears(string) []any { return []any{""} }
+
+// ends is the end of the TTL of value, if it is there.
+func ends(value string) regOp {
+	return func(now string) []any {
+		if now == value {
+			return []any{""}
+		}
 		return []any{now}
 	}
-	return nil
+}
+
+// loses may lose what is there, unless it is one of kept.
+func loses(kept map[string]bool) regOp {
+	return func(now string) []any {
+		if kept[now] {
+			return []any{now}
+		}
+		return []any{now, ""}
+	}
+}
+
+// maybe is an operation that may have happened, at any time after it began.
+func maybe(op regOp) regOp {
+	return func(now string) []any { return append(op(now), now) }
+}
+
+func only(possible bool, next string) []any {
+	if !possible {
+		return nil
+	}
+	return []any{next}
 }
 
 var registerModel = (&porcupine.NondeterministicModel{
 	Init: func() []any { return []any{""} },
-	Step: stepRegister,
+	Step: func(state, op, _ any) []any { return op.(regOp)(state.(string)) },
 }).ToModel()
 
 // searchLimit bounds the search for an order. It was never reached in a campaign; if it is, the key
@@ -59,25 +86,18 @@ func (c *checker) register(k *key) {
 	add := func(op regOp, s span) {
 		ops = append(ops, porcupine.Operation{ClientId: len(ops), Input: op, Call: int64(s.from), Return: int64(s.to)})
 	}
-	acked := ""
-	for _, e := range k.runs {
-		written := span{e.end, e.fated}
-		switch {
-		case e.fate == history.Recorded && !c.mayLose(k, written):
-			acked = e.call.id
-			add(regOp{write: true, value: e.call.id}, written)
-		case e.mayBeRecorded() && e.end != never:
-			add(regOp{write: true, maybe: true, value: e.call.id}, span{e.end, never})
-		}
-	}
+	acked := make(map[string]bool)
+	c.recorded(k, add, acked)
+	c.cleared(k, add)
+	c.settled(k, add, acked)
 	for _, call := range k.calls {
-		if op, ok := c.seen(call); ok && !c.unsteady(k, call.span()) {
-			add(op, call.span())
+		if op, ok := c.seen(call); ok && !c.pastSeen(call) {
+			add(op, span{c.asOf(call), call.returned})
 		}
 	}
 	for _, l := range c.losses[k.topology] {
 		if l.has(c.plan.Prefix + k.name) {
-			add(regOp{lose: true, value: acked}, l.span)
+			add(loses(acked), l.span)
 		}
 	}
 	if res := porcupine.CheckOperationsTimeout(registerModel, ops, searchLimit); res != porcupine.Ok {
@@ -85,18 +105,73 @@ func (c *checker) register(k *key) {
 	}
 }
 
+// recorded adds what executions recorded, and how that went away.
+func (c *checker) recorded(k *key, add func(regOp, span), acked map[string]bool) {
+	for _, e := range k.runs {
+		if c.storedAgain(e) {
+			add(maybe(writes(e.call.id)), span{e.end, after(e.over(), late)})
+			if e.ttl() != never {
+				add(maybe(ends(e.call.id)), span{c.expires(e), never})
+			}
+		}
+		written := span{e.end, e.fated}
+		switch {
+		case e.fate == history.Recorded && !c.mayLose(k, written):
+			acked[e.call.id] = true
+			add(writes(e.call.id), written)
+			if ttl := e.ttl(); ttl != never {
+				add(ends(e.call.id), span{c.expires(e), e.fated + late + ttl})
+			}
+		case c.mayBeRecorded(e) && e.end != never:
+			add(maybe(writes(e.call.id)), span{e.end, never})
+			if e.ttl() != never {
+				add(maybe(ends(e.call.id)), span{c.expires(e), never})
+			}
+		}
+	}
+}
+
+// cleared adds what was forgotten. A Forget is acknowledged by no replica, so a failover may undo it.
+func (c *checker) cleared(k *key, add func(regOp, span)) {
+	for _, f := range k.forgets {
+		until := c.effective(f)
+		if f.result.Result == history.Done && !c.unsteady(k, f.span()) {
+			add(clears, f.span())
+			if until == f.returned {
+				continue
+			}
+		}
+		add(maybe(clears), span{f.invoked, until})
+	}
+}
+
+// settled adds what operators resolved, and what they found resolved.
+func (c *checker) settled(k *key, add func(regOp, span), acked map[string]bool) {
+	for _, r := range k.resolves {
+		switch {
+		case r.result.Result == history.Done && !c.mayLose(k, r.span()):
+			acked[r.id] = true
+			add(puts(r.id), r.span())
+		case r.result.Result != history.AlreadyRecorded:
+			add(maybe(puts(r.id)), span{r.invoked, never})
+		case !c.unsteady(k, r.span()):
+			add(seesSome, r.span())
+		}
+	}
+}
+
 // seen is what a call saw in the register, if it says. Calls that ran fn did not see, they wrote.
 func (c *checker) seen(call *request) (op regOp, ok bool) {
 	if call.returned == never || call.ran != nil {
-		return regOp{}, false
+		return nil, false
 	}
 	switch r := call.result; {
 	case replayed(r.Result):
-		return regOp{value: r.Of}, true
+		return sees(r.Of), true
 	case r.Result == history.NotFound:
-		return regOp{}, true
+		return sees(""), true
 	case r.Result == history.Interrupted && call.op == history.Run:
-		return regOp{value: refused}, true
+		return sees(refused), true
 	}
-	return regOp{}, false
+	return nil, false
 }

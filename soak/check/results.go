@@ -19,7 +19,7 @@ func (c *checker) returned(call *request) {
 		c.violated(ruleError, call.key, "call %s returned %q at %v: %s %s", call.id, call.result.Result, call.returned, why, call.result.Text)
 	}
 	c.inTime(call)
-	if call.ran == nil {
+	if call.ran == nil && !call.operates() {
 		c.forNothing(call)
 	}
 }
@@ -46,14 +46,24 @@ func (c *checker) unreasonable(call *request) string {
 	case history.Interrupted:
 		return unless(c.interrupted(call), "nothing was interrupted")
 	case history.Unavailable:
-		wrong := c.faulty(call.proc, call.span()) || call.proc.paused(call.span()) > 0
-		return unless(!ran && wrong, "nothing was wrong with Redis")
+		return unless(!ran && c.wrong(call), "nothing was wrong with Redis")
 	case history.ContextOver:
 		return unless(call.ask.Deadline > 0 && took >= call.ask.Deadline, "its context had not ended")
+	case history.Done:
+		return unless(call.operates(), "it was to return an outcome")
+	case history.AlreadyRecorded:
+		return unless(call.op == history.Resolve, "it was not to record anything")
 	case history.NotFound:
 		return unless(call.op == history.Get, "only Get looks for something")
 	}
 	return "no such error is documented:"
+}
+
+// wrong reports whether Redis, or what is between, may have failed a call. Servers cannot say that they were
+// starved, but when a process of the same machine was, they may have been.
+func (c *checker) wrong(call *request) bool {
+	starved := slices.ContainsFunc(c.starve, call.span().meets)
+	return starved || c.faulty(call.proc, call.span()) || call.proc.paused(call.span()) > 0
 }
 
 func unless(reasonable bool, why string) string {
@@ -87,6 +97,9 @@ func (c *checker) releasedLate(e *execution, t time.Duration) bool {
 }
 
 func (c *checker) unrecorded(call *request) string {
+	if call.op == history.Resolve {
+		return unless(c.wrong(call), "nothing was wrong with Redis")
+	}
 	from := call
 	if call.ran == nil {
 		from = c.calls[call.result.Of]
@@ -110,6 +123,8 @@ func (c *checker) inTime(call *request) {
 		// A slow claim is followed by three renewals at most before fn begins.
 		until, took, bound = call.ran.begin, call.ran.waited, call.ask.Wait+6*command
 		c.settledInTime(call, command)
+	case call.ask.Many > 0: // with the last of its RunMany
+		bound = c.lastInTime(call, command)
 	case call.ask.Deadline > 0 && call.proc.shares: // its commands go on, and it looks up after each
 		bound = min(bound, call.ask.Deadline+3*command)
 	case call.ask.Deadline > 0:
@@ -126,6 +141,9 @@ func (c *checker) inTime(call *request) {
 // forNothing checks that a call did not go on waiting when there was nothing to wait for any more: when it
 // was not notified, it had to find out by itself when the lease was over that it had last read of.
 func (c *checker) forNothing(call *request) {
+	if call.ask.Many > 0 { // it may have waited for others of its RunMany
+		return
+	}
 	since := max(call.invoked, c.calmSince(call.proc, call.returned))
 	for _, e := range call.key.runs {
 		if e.begin <= call.returned {
@@ -161,7 +179,17 @@ func (c *checker) settledInTime(call *request, command time.Duration) {
 		return
 	}
 	took := call.result.Took - call.proc.paused(span{call.ran.end, call.returned})
-	if bound := max(3*c.plan.Lease, 5*time.Second) + command; took > bound+slack {
+	if bound := c.lastInTime(call, command); took > bound+slack {
 		c.violated(ruleWait, call.key, "call %s took %v to settle what fn came to; its bound is %v", call.id, took, bound)
 	}
+}
+
+// lastInTime is how long a call may take from the end of fn and, in a RunMany, from the last such end
+// in it: others may still wait then.
+func (c *checker) lastInTime(call *request, command time.Duration) time.Duration {
+	settling := max(3*c.plan.Lease, 5*time.Second) + command
+	if call.ask.Many == 0 {
+		return settling
+	}
+	return max(settling, call.ask.Many+6*command)
 }

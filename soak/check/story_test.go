@@ -60,6 +60,39 @@ func (s *story) shares(proc string) {
 	}
 }
 
+// keeps says how long the records of all calls so far are kept, and those of errors.
+func (s *story) keeps(ttl, errors time.Duration) {
+	for i := range s.events {
+		if ask := s.events[i].Ask; ask != nil {
+			ask.TTL, ask.ErrorTTL = ttl, errors
+		}
+	}
+}
+
+// forgets is a Forget that takes a millisecond.
+func (s *story) forgets(at int, id, proc string) {
+	s.get(at, id, proc)
+	s.events[len(s.events)-1].Op = history.Forget
+	s.returns(at+1, id, history.Done, "")
+}
+
+// resolves is a Resolve that takes a millisecond.
+func (s *story) resolves(at int, id, proc string, result history.Result) {
+	s.get(at, id, proc)
+	s.events[len(s.events)-1].Op = history.Resolve
+	s.returns(at+1, id, result, "")
+}
+
+// caches says that a worker has a replay cache, which has answered.
+func (s *story) caches(proc string) {
+	for i, e := range s.events {
+		if e.Kind == history.Start && e.Proc == proc {
+			s.events[i].Caches = true
+		}
+	}
+	s.add(89_000, history.Event{Kind: history.Return, Proc: proc, Cached: true})
+}
+
 func (s *story) invoke(at int, id, proc string, ask history.Ask) {
 	e := history.Event{Proc: proc, Key: key, Call: id}
 	s.calls[id] = e

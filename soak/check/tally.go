@@ -17,10 +17,15 @@ type Tally struct {
 	Workers     int
 	Keys        int
 	Calls       int
+	Forgets     int
+	Resolves    int
+	Already     int // Resolves that found an outcome
+	Many        int // of these, in a RunMany
 	Executions  int
 	Recorded    int
 	Released    int
 	Unknown     int // executions without an outcome: cut short, OutcomeUnknown, lease lost, killed
+	Lives       int // executions of keys whose TTL was over
 	Replays     int // calls that got an outcome that was there already
 	Waited      int // that another process came to meanwhile
 	Joined      int // that another call of the process came to meanwhile
@@ -33,6 +38,8 @@ type Tally struct {
 	CutOff      int // of these, while the output buffer was limited
 	Sharing     int // workers whose commands share pipelines
 	Shared      history.Shared
+	Caching     int // workers with a replay cache
+	Cached      int // calls that it answered
 
 	limited bool // it is now
 	Audited int
@@ -73,6 +80,9 @@ func (t *Tally) count(e history.Event) {
 		if e.Shares {
 			t.Sharing++
 		}
+		if e.Caches {
+			t.Caching++
+		}
 	case history.Pipelined:
 		t.Shared.Claims += e.Shared.Claims
 		t.Shared.Commits += e.Shared.Commits
@@ -92,7 +102,7 @@ func (t *Tally) count(e history.Event) {
 	case history.FaultOff:
 		t.limited = t.limited && e.Fault != OutputBuffer
 	case history.Invoke:
-		t.Calls++
+		t.called(e)
 	case history.Begin:
 		t.Executions++
 	case history.Recorded:
@@ -108,7 +118,24 @@ func (t *Tally) count(e history.Event) {
 	}
 }
 
+func (t *Tally) called(e history.Event) {
+	switch {
+	case e.Op == history.Forget:
+		t.Forgets++
+	case e.Op == history.Resolve:
+		t.Resolves++
+	case e.Ask != nil && e.Ask.Many > 0:
+		t.Many++
+		t.Calls++
+	default:
+		t.Calls++
+	}
+}
+
 func (t *Tally) returned(e history.Event) {
+	if e.Cached {
+		t.Cached++
+	}
 	switch e.Source {
 	case "replayed":
 		t.Replays++
@@ -118,6 +145,8 @@ func (t *Tally) returned(e history.Event) {
 		t.Joined++
 	}
 	switch e.Result {
+	case history.AlreadyRecorded:
+		t.Already++
 	case history.Interrupted:
 		t.Refusals++
 	case history.Unavailable:

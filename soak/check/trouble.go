@@ -82,6 +82,16 @@ func (x *index) unsteady(k *key, s span) bool {
 	})
 }
 
+// pastSeen reports whether a call may have seen the past: there may have been two masters, and a replay cache
+// keeps what it heard last for a while.
+func (x *index) pastSeen(call *request) bool {
+	s := call.span()
+	if call.proc.caches {
+		s.from -= stale
+	}
+	return x.unsteady(call.key, s)
+}
+
 func (l *loss) has(name string) bool {
 	slot := redistest.Slot(name)
 	return len(l.slots) == 0 || slices.ContainsFunc(l.slots, func(r history.Range) bool { return r.From <= slot && slot <= r.To })

@@ -12,7 +12,7 @@ type Kind string
 // that of its execution as well. Each is acknowledged before the worker goes on: what the worker does
 // next happens after the event's time.
 const (
-	Invoke Kind = "invoke" // Run or Get is about to be called: Op, Ask
+	Invoke Kind = "invoke" // a method of the executor is about to be called: Op, Ask
 	Begin  Kind = "begin"  // fn begins: Attempt
 	Step   Kind = "step"   // fn goes on: Alive
 	Lost   Kind = "lost"   // fn's context ended with ErrLeaseLost
@@ -74,8 +74,11 @@ type Event struct {
 	Of      string  `json:"of,omitempty"`     // the execution that a value or error comes from
 	Intact  bool    `json:"intact,omitempty"` // the value is what that execution returned
 	Source  string  `json:"source,omitempty"`
+	Joined  bool    `json:"joined,omitempty"` // the call waited for another one of its process (Return)
+	Cached  bool    `json:"cached,omitempty"` // the call was answered without a command to Redis (Return)
 	// Took is, by the worker's own clock: how long the call had taken when fn began (Begin); how long
-	// it took, or how long from the end of fn if it ran that (Return); how long a stall was.
+	// it took, or how long from the end of fn if it ran that, from the last such end in its RunMany
+	// (Return); how long a stall was.
 	Took time.Duration `json:"took,omitempty"`
 	// Late is how long it took from fn's beginning until the worker knew that the provider knows.
 	Late  time.Duration `json:"late,omitempty"` // Step, End
@@ -88,6 +91,7 @@ type Event struct {
 	// Shares says that the worker's commands share pipelines: its client has few connections, and
 	// sends a command whose context has ended (Start).
 	Shares bool    `json:"shares,omitempty"`
+	Caches bool    `json:"caches,omitempty"` // the worker has a replay cache (Start)
 	Shared *Shared `json:"shared,omitempty"`
 }
 
@@ -102,8 +106,10 @@ type Shared struct {
 type Op string
 
 const (
-	Run Op = "run"
-	Get Op = "get"
+	Run     Op = "run"
+	Get     Op = "get"
+	Forget  Op = "forget"
+	Resolve Op = "resolve" // its value names the call
 )
 
 // An Ask is how a call was made.
@@ -115,6 +121,12 @@ type Ask struct {
 	Detached bool          `json:"detached,omitempty"`
 	Refuse   bool          `json:"refuse,omitempty"`
 	Share    bool          `json:"share,omitempty"` // ShareWithWaiters
+	// TTL and ErrorTTL are those of the record, 0 if they are longer than a campaign.
+	TTL      time.Duration `json:"ttl,omitempty"`
+	ErrorTTL time.Duration `json:"errorTTL,omitempty"`
+	// Many is the longest wait among the calls of one RunMany, 0 for a call made alone. All of them
+	// return together, with the last one.
+	Many time.Duration `json:"many,omitempty"`
 }
 
 // An Outcome is how fn ended.
@@ -149,7 +161,10 @@ const (
 	Unavailable Result = "unavailable"
 	NotFound    Result = "not found"
 	ContextOver Result = "context"
+	Done        Result = "done"  // Forget or Resolve did what it was to
 	Other       Result = "other" // no call may return it: Text
+
+	AlreadyRecorded Result = "already recorded"
 )
 
 // A Range is a range of a Cluster's slots, both ends included.

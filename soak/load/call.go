@@ -13,55 +13,79 @@ import (
 
 // call makes one call for a key.
 func (w *worker) call(number int, r *rand.Rand) {
-	m := modeOf(w.Seed, w.Topology, number)
 	if r.IntN(8) == 0 {
 		w.get(keyName(number), history.Ask{Wait: 8 * w.Lease})
 		return
 	}
-	w.run(keyName(number), m, m.ask(r, w.Lease), r)
+	w.run(w.prepare(number, r))
 }
 
 // get asks for the outcome of a key.
 func (w *worker) get(key string, ask history.Ask) {
 	id := w.id()
-	w.rec.Record(history.Event{Kind: history.Invoke, Key: key, Call: id, Op: history.Get, Ask: &ask})
+	w.invoke(id, key, history.Get, &ask)
 	var report idempotent.Report
 	called := time.Now()
-	value, err := w.exec.Get(within(context.Background(), id), key, options(&ask, &report)...)
+	by := &caller{id: id}
+	value, err := w.exec.Get(within(context.Background(), by), key, options(&ask, &report)...)
 	e := describe(value, err, nil, report.Source)
 	e.Took = time.Since(called)
-	w.returned(id, key, e, &report)
+	w.returned(by, id, key, e, &report)
 }
 
-func (w *worker) returned(id, key string, e history.Event, report *idempotent.Report) {
+func (w *worker) invoke(id, key string, op history.Op, ask *history.Ask) {
+	w.rec.Record(history.Event{Kind: history.Invoke, Key: key, Call: id, Op: op, Ask: ask})
+}
+
+func (w *worker) returned(by *caller, id, key string, e history.Event, report *idempotent.Report) {
 	e.Call, e.Key, e.Attempt = id, key, report.Attempt
+	_, e.Joined = by.joined.Load(key)
+	e.Cached = report.Source == idempotent.Replayed && by.id != "" && !e.Joined && !by.asked.Load()
 	w.rec.Record(e)
 }
 
-// run runs fn for a key, or gets what somebody else's came to.
-func (w *worker) run(key string, m *mode, ask history.Ask, r *rand.Rand) {
-	id := w.id()
-	ctx := within(context.Background(), id)
-	w.rec.Record(history.Event{Kind: history.Invoke, Key: key, Call: id, Op: history.Run, Ask: &ask})
-	if ask.Deadline > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, ask.Deadline)
-		defer cancel()
-	}
-	f := &function{worker: w, id: id, key: key, mode: m, takes: m.takes(r, w.Lease), stubborn: r.IntN(3) == 0}
-	f.comes = history.Value
+// A request is one call that runs fn for a key, or gets what somebody else's came to.
+type request struct {
+	function
+	ask    history.Ask
+	report idempotent.Report
+}
+
+func (w *worker) prepare(number int, r *rand.Rand) *request {
+	m := modeOf(w.Seed, w.Topology, number)
+	c := &request{ask: m.ask(r, w.Lease)}
+	w.shorten(&c.ask, m, number)
+	c.function = function{worker: w, id: w.id(), key: keyName(number), mode: m, takes: m.takes(r, w.Lease), stubborn: r.IntN(3) == 0}
+	c.comes = history.Value
 	if r.IntN(100) < m.odds {
-		f.comes = m.other
+		c.comes = m.other
 	}
-	var report idempotent.Report
-	f.called = time.Now()
-	value, err := safely(func() (charge, error) { return w.exec.Run(ctx, key, f.run, options(&ask, &report)...) })
-	e := describe(value, err, ctx.Err(), report.Source)
-	e.Took = time.Since(f.called)
-	if ended := f.ended.Load(); ended != nil {
-		e.Took = time.Since(*ended)
+	return c
+}
+
+func (w *worker) run(c *request) {
+	w.invoke(c.id, c.key, history.Run, &c.ask)
+	by := &caller{id: c.id}
+	ctx, cancel := during(&c.ask, by)
+	defer cancel()
+	c.called = time.Now()
+	value, err := safely(func() (charge, error) { return w.exec.Run(ctx, c.key, c.function.run, options(&c.ask, &c.report)...) })
+	c.finish(by, value, err, ctx.Err(), c.since())
+}
+
+// during is the context of calls that are known to begin.
+func during(ask *history.Ask, by *caller) (context.Context, context.CancelFunc) {
+	ctx := within(context.Background(), by)
+	if ask.Deadline > 0 {
+		return context.WithTimeout(ctx, ask.Deadline)
 	}
-	w.returned(id, key, e, &report)
+	return ctx, func() {}
+}
+
+func (c *request) finish(by *caller, value charge, err, over error, took time.Duration) {
+	e := describe(value, err, over, c.report.Source)
+	e.Took = took
+	c.returned(by, c.id, c.key, e, &c.report)
 }
 
 // safely turns a panic of fn, which reaches the call that ran it, into the error that others get.
@@ -93,6 +117,7 @@ func (f *function) run(ctx context.Context) (charge, error) {
 	defer func() { ended := time.Now(); f.ended.Store(&ended) }()
 	info, _ := idempotent.RunInfoFromContext(ctx)
 	running := execution{f.key, info.Attempt}
+	callerIn(ctx).ran.Store(running, f.id)
 	f.current.Store(running, f.id)
 	defer f.current.CompareAndDelete(running, f.id)
 	f.record(history.Event{Kind: history.Begin, Attempt: info.Attempt, Took: began.Sub(f.called)})
@@ -110,6 +135,14 @@ func (f *function) run(ctx context.Context) (charge, error) {
 	}
 	f.record(history.Event{Kind: history.End, Outcome: f.comes, Alive: ctx.Err() == nil, Late: f.late})
 	return f.come()
+}
+
+// since is how long ago fn ended or, if this call has not run it, the call began.
+func (f *function) since() time.Duration {
+	if ended := f.ended.Load(); ended != nil {
+		return time.Since(*ended)
+	}
+	return time.Since(f.called)
 }
 
 func (f *function) record(e history.Event) {

@@ -1,6 +1,7 @@
 package load
 
 import (
+	"cmp"
 	"math/rand/v2"
 	"time"
 
@@ -105,7 +106,10 @@ func (m *mode) takes(r *rand.Rand, lease time.Duration) time.Duration {
 
 // options are those of a call.
 func options(a *history.Ask, report *idempotent.Report) []idempotent.RunOption {
-	opts := []idempotent.RunOption{idempotent.WithWaitTimeout(a.Wait), idempotent.WithReport(report), idempotent.WithTTL(time.Hour)}
+	opts := []idempotent.RunOption{idempotent.WithWaitTimeout(a.Wait), idempotent.WithReport(report), idempotent.WithTTL(cmp.Or(a.TTL, time.Hour))}
+	if a.ErrorTTL > 0 {
+		opts = append(opts, idempotent.WithErrorTTL(a.ErrorTTL))
+	}
 	if a.NoWait {
 		opts = append(opts, idempotent.WithNoWait())
 	}

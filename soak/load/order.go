@@ -29,6 +29,11 @@ type Order struct {
 	// come in crowds.
 	Shares bool
 
+	Cache int // WithReplayCache, 0 for without
+
+	// Operators is how many workers forget and resolve keys, Operator which of them this one is.
+	Operators, Operator int
+
 	// Audit is a number of keys to look at, once each, instead of making calls.
 	Audit int
 }

@@ -95,6 +95,7 @@ var own = []naming{
 	{idempotent.ErrKeyReused, history.KeyReused},
 	{idempotent.ErrInterrupted, history.Interrupted},
 	{idempotent.ErrNotFound, history.NotFound},
+	{idempotent.ErrAlreadyRecorded, history.AlreadyRecorded},
 	{idempotent.ErrUnavailable, history.Unavailable},
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 
@@ -59,4 +60,38 @@ func TestModesFollowFromTheSeed(t *testing.T) {
 		seen[m.name] = true
 	}
 	assert.Len(t, seen, len(modes))
+}
+
+// What becomes of a key is the same in every worker, everything comes up, and a short TTL is in all calls
+// for a key or in none.
+func TestTurnsFollowFromTheSeed(t *testing.T) {
+	one := &worker{Order: Order{Seed: 7, Topology: "single", Lease: time.Second}}
+	other := &worker{Order: Order{Seed: 7, Topology: "single", Lease: time.Second, Proc: "b"}}
+	seen := make(map[turn]bool)
+	for key := range 500 {
+		m := modeOf(7, "single", key)
+		turn, age := one.turn(key)
+		again, agedAgain := other.turn(key)
+		assert.Equal(t, turn, again)
+		assert.Equal(t, age, agedAgain)
+		seen[turn] = true
+		var ask history.Ask
+		one.shorten(&ask, m, key)
+		assert.Equal(t, turn == brief, ask.TTL+ask.ErrorTTL == briefTTL)
+		assert.False(t, turn == brief && m.refuse)
+	}
+	assert.Len(t, seen, 4)
+}
+
+// A worker says of each call of a RunMany which execution was its own.
+func TestCallerKnowsItsExecutions(t *testing.T) {
+	var many caller
+	ctx := within(t.Context(), &many)
+	callerIn(ctx).ran.Store(execution{"k1", 1}, "w-1")
+	callerIn(ctx).ran.Store(execution{"k2", 1}, "w-2")
+	assert.Equal(t, "w-1", many.call(execution{"k1", 1}))
+	assert.Equal(t, "w-2", many.call(execution{"k2", 1}))
+	assert.Empty(t, many.call(execution{"k1", 2}))
+	assert.Equal(t, "w-3", (&caller{id: "w-3"}).call(execution{"k1", 1}))
+	assert.Empty(t, callerIn(t.Context()).call(execution{"k1", 1}))
 }

@@ -9,6 +9,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -52,10 +53,11 @@ func Main(orderText string) error {
 	before := goleak.IgnoreCurrent()
 	w.client = w.Order.client()
 	w.client.AddHook(&w.pipelines)
+	w.client.AddHook(askers{})
 	if w.exec, err = idempotent.New[charge](w.client, w.options()...); err != nil {
 		return err
 	}
-	w.rec.Record(history.Event{Kind: history.Start, Shares: w.Shares})
+	w.rec.Record(history.Event{Kind: history.Start, Shares: w.Shares, Caches: w.Cache > 0})
 	if w.Audit > 0 {
 		w.audit()
 	} else {
@@ -73,6 +75,9 @@ func (w *worker) options() []idempotent.Option {
 	}
 	if w.Acks > 0 {
 		opts = append(opts, idempotent.WithReplicaAck(w.Acks, w.AckWait))
+	}
+	if w.Cache > 0 {
+		opts = append(opts, idempotent.WithReplayCache(w.Cache))
 	}
 	return opts
 }
@@ -113,6 +118,8 @@ func (w *worker) load(said <-chan string) {
 	if w.Shares {
 		crowd = crowdSize
 	}
+	stopped := make(chan struct{})
+	w.calls.Go(func() { w.operate(stopped) })
 	tick := time.NewTicker(time.Duration(float64(time.Second) / w.Rate * float64(crowd)))
 	defer tick.Stop()
 	for running := true; running; {
@@ -126,6 +133,7 @@ func (w *worker) load(said <-chan string) {
 			}
 		}
 	}
+	close(stopped)
 	w.calls.Wait()
 	w.countShared()
 	w.rec.Record(history.Event{Kind: history.Idle})
@@ -135,18 +143,38 @@ func (w *worker) load(said <-chan string) {
 // crowdSize is how many keys are called for at once where commands are to share pipelines.
 const crowdSize = 32
 
-// begin makes the calls for one key.
+// begin makes the calls for one key or, now and then, for several at once.
 func (w *worker) begin(r *rand.Rand) {
 	key := w.pick(r)
-	for range 1 + r.IntN(4)/3*r.IntN(8) { // a burst now and then
+	burst := 1 + r.IntN(4)/3*r.IntN(8) // now and then
+	if burst > 1 && !w.Shares && r.IntN(2) == 0 {
+		w.beginMany(key, burst, r)
+		return
+	}
+	for range burst {
 		seed := r.Uint64()
 		w.calls.Go(func() { w.call(key, rand.New(rand.NewPCG(seed, 0))) }) //nolint:gosec // nothing is secret here
 	}
 }
 
+// beginMany makes the calls of a burst in one RunMany, for other keys than the first as well. Workers
+// that share pipelines are spared, so that it shows whether the pipelines are shared without it.
+func (w *worker) beginMany(key, burst int, r *rand.Rand) {
+	keys := []int{key}
+	for range burst - 1 {
+		next := w.pick(r)
+		if t, _ := w.turn(next); t == forgotten && slices.Contains(keys, next) {
+			continue // of two executions that both begin at attempt 1, nobody would know which one is meant
+		}
+		keys = append(keys, next)
+	}
+	seed := r.Uint64()
+	w.calls.Go(func() { w.many(keys, rand.New(rand.NewPCG(seed, 0))) }) //nolint:gosec // nothing is secret here
+}
+
 // countShared tells the provider what has shared pipelines since it was last told.
 func (w *worker) countShared() {
-	if shared := w.pipelines.take(); shared != (history.Shared{}) {
+	if shared := w.pipelines.take(); w.Shares && shared != (history.Shared{}) {
 		w.rec.Record(history.Event{Kind: history.Pipelined, Shared: &shared})
 	}
 }
@@ -196,18 +224,15 @@ func (w *worker) id() string {
 	return fmt.Sprintf("%s-%d", w.Proc, w.counted.Add(1))
 }
 
-type callKey struct{}
-
-// within is a context that says which call it belongs to.
-func within(ctx context.Context, call string) context.Context {
-	return context.WithValue(ctx, callKey{}, call)
-}
-
 // observe tells the provider what the executor says.
 func (w *worker) observe(ctx context.Context, e idempotent.Event) {
 	out := history.Event{Key: e.Key, Attempt: e.Attempt}
-	out.Call, _ = ctx.Value(callKey{}).(string)
+	by := callerIn(ctx)
+	out.Call = by.call(execution{e.Key, e.Attempt})
 	switch e.Kind {
+	case idempotent.EventJoined:
+		by.joined.Store(e.Key, true)
+		return
 	case idempotent.EventRenewed:
 		running, ok := w.current.Load(execution{e.Key, e.Attempt})
 		if !ok {
