@@ -164,7 +164,7 @@ func (e *env) gather(n int) (gathering, error) {
 		return g, err
 	}
 	counted, err := e.count(func() error { return e.waitForMany(n, new(gathering)) })
-	g.commands = float64(counted.sent)/float64(n) - 2 // the other one's claim and commit
+	g.commands = float64(counted.sent)/float64(n) - 3 // the other one's claim and commit, and the bare claim
 	return g, err
 }
 
