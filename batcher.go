@@ -202,11 +202,7 @@ func weight(cmd redis.Cmder) (bytes int) {
 var errHookExited = errors.New("a hook of the client exited the goroutine")
 
 func (p *pipeline) exec() {
-	defer func() {
-		if v := recover(); v != nil { // in a hook of the client
-			p.err = panicCause(v)
-		}
-	}()
+	defer survive(&p.err)
 	pipe := p.batcher.client.Pipeline()
 	for _, t := range p.tickets {
 		_ = pipe.Process(p.ctx, t.cmd) // sent by Exec

@@ -194,6 +194,35 @@ func TestPipelinesUnderWayAreBounded(t *testing.T) {
 	})
 }
 
+// Those that stay in the queue are sent without those that left it.
+func TestQueuedCallersLeaveOthersBehind(t *testing.T) {
+	inFakeTime(t, func(w *world) {
+		tr := &traffic{}
+		x := w.crowded(1, tr)
+		held := x.callMany(w, 0, 2) // one alone, one in a pipeline
+		staying := x.callMany(w, 10, 5)
+		ctx, cancel := context.WithCancel(w.Context())
+		fn := func(context.Context) (string, error) { return "", nil }
+		leaving := []*call{x.start(ctx, "leaving", fn), x.start(ctx, "leaving too", fn)}
+		synctest.Wait()
+		cancel()
+		for _, c := range leaving {
+			assert.ErrorIs(w, c.wait(w).err, context.Canceled)
+		}
+		staying = append(staying, x.callMany(w, 20, 3)...)
+		close(tr.goOn)
+		returnedAll(w, 0, held)
+		for i, c := range staying {
+			assert.NoError(w, c.wait(w).err, i)
+		}
+		for _, key := range []string{"leaving", "leaving too"} {
+			status, err := x.Peek(w.Context(), key)
+			require.NoError(w, err)
+			assert.Equal(w, idempotent.StateAbsent, status.State)
+		}
+	})
+}
+
 // A caller that leaves takes its command along while that is queued: a claim that is sent after its
 // release would keep the key.
 func TestQueuedCallerLeavesAtOnce(t *testing.T) {

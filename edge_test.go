@@ -471,15 +471,21 @@ func TestObserverOutlastsTheWait(t *testing.T) {
 
 // A dropper does something instead of sending the first command of a name.
 type dropper struct {
-	name string
-	do   func()
-	done atomic.Bool
+	name       string
+	do         func()
+	done       atomic.Bool
+	inPipeline atomic.Bool // instead of the next pipeline that begins with it
 }
 
 func (*dropper) DialHook(next redis.DialHook) redis.DialHook { return next }
 
-func (*dropper) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return next
+func (d *dropper) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		if cmds[0].Name() == d.name && d.inPipeline.CompareAndSwap(true, false) {
+			d.do()
+		}
+		return next(ctx, cmds)
+	}
 }
 
 func (d *dropper) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
@@ -535,7 +541,12 @@ func endsLeader(w *world, x *executor, fn func(context.Context) (string, error))
 		_, _ = x.Run(w.Context(), "k", fn)
 	}()
 	<-over
-	x.start(w.Context(), "k", fn).returned(w, "v")
+	next := x.start(w.Context(), "k", fn)
+	next.returned(w, "v")
+	assert.Zero(w, x.Count(idempotent.EventLeaseLost))
+	if next.report.Source == idempotent.Executed {
+		assert.Equal(w, 1, next.report.Attempt, "nothing ran before")
+	}
 }
 
 // A hook of the client that panics is an error of the command, of which nobody knows whether it was
@@ -565,6 +576,40 @@ func TestClientHookPanics(t *testing.T) {
 			assert.Equal(w, 1, x.Count(idempotent.EventCommitRetried))
 			w.executor().start(w.Context(), "k", p.charge).returned(w, "charged")
 			assert.Equal(w, 1, p.count())
+		})
+	})
+	t.Run("in the commit, acknowledged", func(t *testing.T) {
+		onReplicatedRedis(t, func(w *replicated) {
+			x := w.executor(acked)
+			hook := &dropper{name: "evalsha", do: panics}
+			hook.done.Store(true) // pipelines alone
+			x.client.AddHook(hook)
+			p := w.provider()
+			first := x.start(w.Context(), "k", p.charge)
+			<-p.started
+			hook.inPipeline.Store(true)
+			p.answer("charged", nil)
+			first.returned(w.world, "charged")
+			assert.False(w, hook.inPipeline.Load())
+			assert.Equal(w, 1, x.Count(idempotent.EventCommitRetried))
+			w.executor().start(w.Context(), "k", p.charge).returned(w.world, "charged")
+			assert.Equal(w, 1, p.count())
+		})
+	})
+	t.Run("in a renewal", func(t *testing.T) {
+		inFakeTime(t, func(w *world) {
+			x := w.executor()
+			hook := &dropper{name: "evalsha", do: panics}
+			hook.done.Store(true) // pipelines alone
+			x.client.AddHook(hook)
+			p := w.provider()
+			first := x.start(w.Context(), "k", p.charge)
+			<-p.started
+			hook.inPipeline.Store(true)
+			x.Wait(w, idempotent.EventRenewed, 1)
+			assert.False(w, hook.inPipeline.Load())
+			p.answer("charged", nil)
+			first.returned(w, "charged")
 		})
 	})
 	for name, do := range map[string]func(){"while somebody waits": panics, "while somebody waits, and exits": runtime.Goexit} {

@@ -35,11 +35,10 @@ var errFewReplicas = errors.New("too few replicas acknowledged the write")
 // run runs a script for the name and, if that is asked for, waits for the replicas. The command's
 // own reply comes back even when too few of them answered.
 func (s *store) run(ctx context.Context, script *redis.Script, name string, args ...any) (*redis.Cmd, error) {
-	keys := []string{name}
 	if s.ack.replicas == 0 {
-		cmd := script.Run(ctx, s.client, keys, args...)
-		return cmd, s.heed(cmd.Err())
+		return s.call(ctx, script, name, args...)
 	}
+	keys := []string{name}
 	cmd := redis.NewCmd(ctx)
 	eval := script.EvalSha
 	queue := func(pipe redis.Pipeliner) redis.Cmder {
@@ -56,7 +55,8 @@ func (s *store) run(ctx context.Context, script *redis.Script, name string, args
 
 // acknowledged sends the command that queue makes and WAIT down one connection, since WAIT speaks
 // of the writes of its own connection. A reply of nil is no error.
-func (s *store) acknowledged(ctx context.Context, name string, queue func(redis.Pipeliner) redis.Cmder) error {
+func (s *store) acknowledged(ctx context.Context, name string, queue func(redis.Pipeliner) redis.Cmder) (err error) {
+	defer survive(&err)
 	_, node, err := s.node(ctx, name)
 	if err != nil {
 		return err
@@ -129,7 +129,7 @@ func (s *store) renewAcknowledged(ctx context.Context, batch []renewal, eval eva
 	pipe := node.Pipeline()
 	cmds := queueRenewals(ctx, pipe, batch, eval)
 	wait := s.ack.queue(ctx, pipe)
-	_, _ = pipe.Exec(ctx) // each command has its own error
+	_ = sendAll(ctx, pipe) // each command has its own error
 	for i := range batch {
 		r := &batch[i]
 		r.read(cmds[i], nil)

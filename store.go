@@ -100,12 +100,30 @@ type processor interface {
 // AutoPipeliner that defers says only in the command how that went. A hook of the client that panics
 // is an error like others, since the command may have been executed, and fn was if it is a commit.
 func (s *store) send(ctx context.Context, via processor, cmd redis.Cmder) (err error) {
-	defer func() {
-		if v := recover(); v != nil {
-			err = panicCause(v)
-		}
-	}()
+	defer survive(&err)
 	return s.heed(cmp.Or(cmp.Or(via, s.sender).Process(ctx, cmd), cmd.Err()))
+}
+
+// call runs a script for the name.
+func (s *store) call(ctx context.Context, script *redis.Script, name string, args ...any) (cmd *redis.Cmd, err error) {
+	cmd = redis.NewCmd(ctx)
+	defer survive(&err)
+	cmd = script.Run(ctx, s.client, []string{name}, args...)
+	return cmd, s.heed(cmd.Err())
+}
+
+// sendAll sends what is in a pipeline.
+func sendAll(ctx context.Context, pipe redis.Pipeliner) (err error) {
+	defer survive(&err)
+	_, err = pipe.Exec(ctx)
+	return err
+}
+
+// survive makes an error of a panic.
+func survive(err *error) {
+	if v := recover(); v != nil {
+		*err = panicCause(v)
+	}
 }
 
 // claim stores the running record, for px ms, if there is none. It returns the record that is
@@ -209,7 +227,8 @@ func (s *store) release(ctx context.Context, name string, t token, message []byt
 	if stays != nil {
 		raw, ttl = stays.encode(), stays.retention
 	}
-	return s.heed(releaseScript.Run(ctx, s.client, []string{name}, t[:], s.publish, message, raw, ttl.Milliseconds()).Err())
+	_, err := s.call(ctx, releaseScript, name, t[:], s.publish, message, raw, ttl.Milliseconds())
+	return err
 }
 
 // A renewal is one lease to extend, and how that went.
@@ -262,7 +281,7 @@ func (s *store) renewPipeline(ctx context.Context, batch []renewal, eval evaluat
 	}
 	pipe := s.client.Pipeline()
 	cmds := queueRenewals(ctx, pipe, batch, eval)
-	_, _ = pipe.Exec(ctx) // each command has its own error
+	_ = sendAll(ctx, pipe) // each command has its own error
 	for i, cmd := range cmds {
 		batch[i].read(cmd, s.heed(cmd.Err()))
 	}
@@ -303,8 +322,7 @@ type reading struct {
 
 // read returns the record and its TTL, in one round trip.
 func (s *store) read(ctx context.Context, name string) (reading, error) {
-	cmd := readScript.Run(ctx, s.client, []string{name})
-	return readingOf(cmd, s.heed(cmd.Err()))
+	return readingOf(s.call(ctx, readScript, name))
 }
 
 // readingOf is what a script answers: a record and its PTTL, or nil. What is there counts, whatever

@@ -1,0 +1,132 @@
+package idempotent
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/idempotent-go/idempotent/internal/flight"
+)
+
+// A standing is where the callers of one key in this process stand.
+type standing struct {
+	phase       phase
+	fingerprint []byte     // running: what for
+	lease       clock      // running: what is left of the owner's lease
+	outcome     settlement // when settled
+}
+
+// A clock says how much time is left.
+type clock interface{ left() time.Duration }
+
+// until is the clock of a fixed moment.
+type until time.Time
+
+func (u until) left() time.Duration { return max(0, time.Until(time.Time(u))) }
+
+type phase uint8
+
+const (
+	phaseAsking phase = iota
+	phaseRunning
+)
+
+// standingAfter is what those know who take over from a leader that left with err: callers that
+// do not wait need not ask again, one after the other, what one of them has just been told.
+func standingAfter(op *operation, err error) standing {
+	busy, ok := errors.AsType[*InProgressError](err)
+	if !ok || !op.cfg.noWait {
+		return standing{}
+	}
+	return standing{phase: phaseRunning, lease: until(time.Now().Add(busy.RetryAfter))}
+}
+
+// eager reports whether a follower may have enough before there is an outcome.
+func (c *runConfig) eager() bool { return c.noWait || len(c.fingerprint) > 0 }
+
+// heeds reports whether a follower is to look at what is published: it may be refused for it.
+func (c *runConfig) heeds(s standing) bool {
+	return s.phase == phaseRunning && (c.noWait || checkFingerprint(c.fingerprint, s.fingerprint) != nil)
+}
+
+// follow waits for the leader. over is false if the caller is to lead itself.
+func (c *core) follow(ctx context.Context, key string, cfg *runConfig, nested bool, m flight.Manner[standing], f *flight.Follower[standing]) (s settlement, over bool) {
+	c.observeJoined(ctx, key, f)
+	closing := c.closingOf(nested)
+	var now standing
+	stage, looked := flight.Following, false
+	if m.Heeds != nil || !m.Ready {
+		stage, looked = f.Look(&now), true
+	}
+	for ; stage != flight.Settled; stage, looked = f.Look(&now), true {
+		err := now.refuses(cfg)
+		switch {
+		case err != nil:
+		case stage == flight.Elected:
+			f.Lead()
+			return settlement{}, false
+		case isClosed(closing): // not left to Wait: close may have woken the others just before
+			err = ErrClosed
+		case looked && !time.Now().Before(m.Deadline): // not left to Wait either: its time may have passed before Look
+			err = now.inProgress()
+		case f.Wait(ctx.Done()):
+			err = contextError(ctx)
+		}
+		if err != nil {
+			f.Leave()
+			return failure(err), true
+		}
+	}
+	return c.replay(ctx, key, cfg, now.outcome.joined()), true
+}
+
+// observeJoined takes the follower out of the call if the observer exits the goroutine: it would be
+// elected otherwise, and never lead.
+func (c *core) observeJoined(ctx context.Context, key string, f *flight.Follower[standing]) {
+	returned := false
+	defer func() {
+		if !returned {
+			f.Leave()
+		}
+	}()
+	c.observe(ctx, Event{Kind: EventJoined, Key: key})
+	returned = true
+}
+
+// joined is what the settlement of a leader is to its followers.
+func (s settlement) joined() settlement {
+	if s.source == Executed {
+		s.source = Joined
+	}
+	return s
+}
+
+// refuses says why a follower is not to wait any longer, if so.
+func (s *standing) refuses(cfg *runConfig) error {
+	if s.phase != phaseRunning {
+		return nil
+	}
+	if err := checkFingerprint(cfg.fingerprint, s.fingerprint); err != nil {
+		return err
+	}
+	if cfg.noWait {
+		return s.inProgress()
+	}
+	return nil
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+func (s *standing) inProgress() error {
+	if s.lease == nil { // nobody is known to run it: the leader still asks
+		return &InProgressError{}
+	}
+	return &InProgressError{RetryAfter: s.lease.left()}
+}
