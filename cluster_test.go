@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"github.com/idempotent-go/idempotent"
 	"github.com/idempotent-go/idempotent/internal/behaviour"
 	"github.com/idempotent-go/idempotent/internal/redistest"
+	"github.com/idempotent-go/idempotent/internal/slot"
 )
 
 // A clusterWorld is a world on a Cluster of three masters with a replica each. Leases are too long
@@ -23,7 +25,40 @@ import (
 type clusterWorld struct {
 	*world
 	*redistest.Cluster
-	slots func(context.Context) ([]redis.ClusterSlot, error) // what clients go by; nil: they ask
+	belief *belief // what clients go by; nil: they ask
+}
+
+// A belief is what its first client was told of the Cluster's slots. All clients are told the same, until
+// they may learn.
+type belief struct {
+	refuse
+	mu    sync.Mutex
+	slots []redis.ClusterSlot
+	learn bool
+}
+
+func (b *belief) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		err := next(ctx, cmd)
+		if asked, ok := cmd.(*redis.ClusterSlotsCmd); ok && err == nil {
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			if b.slots == nil {
+				b.slots = asked.Val()
+			}
+			if !b.learn {
+				asked.SetVal(b.slots)
+			}
+		}
+		return err
+	}
+}
+
+// may lets clients learn what is.
+func (b *belief) may() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.learn = true
 }
 
 // TestCluster shows all that is about Clusters on one, since it takes a while to make. Each test
@@ -43,6 +78,7 @@ func TestCluster(t *testing.T) {
 		{"ASK and MOVED, acknowledged", acknowledgedWhileMigrated},
 		{"slot migrated", slotMigrated},
 		{"slot migrated, others stay", othersStay},
+		{"slot migrated, others stay, never learned", othersStayNeverLearned},
 		{"slot migrated, leases renewed", renewedWhileMigrated},
 		{"failover", failedOver},
 		{"failover, learned late", failedOverLearnedLate},
@@ -68,7 +104,10 @@ func (w clusterWorld) two(opts ...idempotent.Option) (one, two *executor) {
 
 func (w clusterWorld) client() *redis.ClusterClient {
 	w.Helper()
-	c := redis.NewClusterClient(&redis.ClusterOptions{Addrs: w.Addrs(), ClusterSlots: w.slots})
+	c := redis.NewClusterClient(&redis.ClusterOptions{Addrs: w.Addrs()})
+	if w.belief != nil {
+		c.OnNewNode(func(node *redis.Client) { node.AddHook(w.belief) })
+	}
 	w.Cleanup(func() { _ = c.Close() })
 	return c
 }
@@ -275,7 +314,7 @@ func (c *crowd) told() {
 func slotMigrated(w clusterWorld) {
 	c := w.crowd(40)
 	_, to := w.masterOf(c.key(0))
-	m, err := w.BeginMigration(w.Context(), redistest.Slot(w.name(c.key(0))), to)
+	m, err := w.BeginMigration(w.Context(), slot.Of(w.name(c.key(0))), to)
 	require.NoError(w, err)
 	for i := range 20 {
 		require.NoError(w, m.MoveKey(w.Context(), w.name(c.key(i))))
@@ -297,7 +336,7 @@ func othersStay(w clusterWorld) {
 	staying := ""
 	for i := 0; staying == ""; i++ {
 		key := fmt.Sprint("invoice-", i)
-		if has, _ := w.masterOf(key); has == from && redistest.Slot(w.name(key)) != redistest.Slot(w.name(moving)) {
+		if has, _ := w.masterOf(key); has == from && slot.Of(w.name(key)) != slot.Of(w.name(moving)) {
 			staying = key
 		}
 	}
@@ -314,7 +353,7 @@ func othersStay(w clusterWorld) {
 	<-other.looked
 	connections := w.subscribers(from)
 
-	require.NoError(w, w.Migrate(w.Context(), redistest.Slot(w.name(moving)), to))
+	require.NoError(w, w.Migrate(w.Context(), slot.Of(w.name(moving)), to))
 	<-other.looked // on the new master
 	moves.answer("moved", nil)
 	first.returned(w, "moved")
@@ -325,6 +364,13 @@ func othersStay(w clusterWorld) {
 	stays.answer("stayed", nil)
 	second.returned(w, "stayed")
 	bystander.returned(w, "stayed")
+}
+
+// The client still believes that the slot is where it was when the subscription has ended: the server
+// that it asked had not heard of the move. The old master then says where the slot is.
+func othersStayNeverLearned(w clusterWorld) {
+	w.belief = new(belief)
+	othersStay(w)
 }
 
 // readsOf counts the reads of one name.
@@ -353,7 +399,7 @@ func renewedWhileMigrated(w clusterWorld) {
 	<-c.p.started
 	waiting := c.other.start(w.Context(), bystander, c.p.charge)
 	<-c.other.looked
-	m, err := w.BeginMigration(w.Context(), redistest.Slot(w.name(c.key(0))), to)
+	m, err := w.BeginMigration(w.Context(), slot.Of(w.name(c.key(0))), to)
 	require.NoError(w, err)
 	renewed := func() {
 		c.owner.Wait(w, idempotent.EventRenewed, c.owner.Count(idempotent.EventRenewed)+2*keys)
@@ -381,17 +427,8 @@ func failedOver(w clusterWorld) {
 // The server that is asked who the masters are has not heard of it yet, and the old one takes
 // subscriptions like a master. Nothing but looking again finds that out.
 func failedOverLearnedLate(w clusterWorld) {
-	var heard atomic.Bool
-	node := w.masters()[0].Client()
-	before, err := node.ClusterSlots(w.Context()).Result()
-	require.NoError(w, err)
-	w.slots = func(ctx context.Context) ([]redis.ClusterSlot, error) {
-		if !heard.Load() {
-			return before, nil
-		}
-		return node.ClusterSlots(ctx).Result()
-	}
-	w.failOver(func() { heard.Store(true) })
+	w.belief = new(belief)
+	w.failOver(w.belief.may)
 }
 
 // failOver fails a master over whose keys are run and waited for.
@@ -451,7 +488,7 @@ func masterKilled(w clusterWorld) {
 	load.stop()
 	for key := range load.keys {
 		runs := 1
-		if has, err := w.Master(w.Context(), redistest.Slot(w.name(key))); has == successor {
+		if has, err := w.Master(w.Context(), slot.Of(w.name(key))); has == successor {
 			runs = 2
 			require.NoError(w, err)
 		}

@@ -2,12 +2,17 @@ package idempotent
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/idempotent-go/idempotent/internal/slot"
 )
 
 // A link is one subscription connection. Its goroutine (run) subscribes and unsubscribes; a
@@ -21,8 +26,15 @@ type link struct {
 	wanted  map[string]struct{}
 	dropped map[string]int // unsubscribed from, and the server has not said so yet
 	ended   []string       // subscriptions that the server ended
+	moves   []slotMove     // subscriptions that it refused
 	pending []string       // names that were wanted, or are not any more
 	changed chan struct{}
+}
+
+// A slotMove is where a server of a Cluster says that a slot is.
+type slotMove struct {
+	slot    int
+	address string
 }
 
 const (
@@ -38,6 +50,10 @@ const (
 // change notes that name is wanted now, or not any more. The caller holds the mutex.
 func (l *link) change(name string) {
 	l.pending = append(l.pending, name)
+	l.signal()
+}
+
+func (l *link) signal() {
 	select {
 	case l.changed <- struct{}{}:
 	default:
@@ -53,6 +69,7 @@ func (l *link) run() {
 		if err == nil || l.hub.ctx.Err() != nil {
 			return
 		}
+		l.unconfirm()
 		l.unconfirm()
 		l.hub.logger.Warn("idempotent: subscription lost, waiters read until it is back", "error", err.Error())
 		if time.Since(began) > maxLinkBackoff {
@@ -101,6 +118,11 @@ func (l *link) session() error {
 		case err := <-r.failed:
 			return err
 		case <-l.changed:
+			for _, to := range l.takeMoves() {
+				if err := l.obey(ctx, to, have); err != nil {
+					return err
+				}
+			}
 			if l.forget(have) {
 				if l.settle(ctx, true) {
 					return nil
@@ -150,7 +172,7 @@ func (l *link) resubscribe() {
 	l.hub.mu.Lock()
 	defer l.hub.mu.Unlock()
 	clear(l.dropped)
-	l.ended, l.pending = nil, l.pending[:0]
+	l.ended, l.moves, l.pending = nil, nil, l.pending[:0]
 	for name := range l.wanted {
 		l.change(name)
 	}
@@ -296,4 +318,44 @@ func (l *link) forget(have map[string]struct{}) (any bool) {
 	}
 	any, l.ended = len(l.ended) > 0, nil
 	return any
+}
+
+// redirected takes the server's word for where a slot is: it has just refused a subscription, since the
+// client was told before it was moved, or by a server that had not heard of it. It reports whether
+// err says which slot.
+func (l *link) redirected(err error, addr string) bool {
+	_, rest, _ := strings.Cut(err.Error(), " ")
+	number, _, _ := strings.Cut(rest, " ")
+	n, bad := strconv.Atoi(number)
+	if bad != nil {
+		return false
+	}
+	l.hub.mu.Lock()
+	defer l.hub.mu.Unlock()
+	l.moves = append(l.moves, slotMove{slot: n, address: addr})
+	l.signal()
+	return true
+}
+
+func (l *link) takeMoves() (moves []slotMove) {
+	l.hub.mu.Lock()
+	defer l.hub.mu.Unlock()
+	moves, l.moves = l.moves, nil
+	return moves
+}
+
+// obey moves the topics of a slot to the server that is said to have it, and leaves the others alone.
+func (l *link) obey(ctx context.Context, to slotMove, have map[string]struct{}) error {
+	masters, _ := l.hub.store.nodes(ctx)
+	node := masters[to.address]
+	if node == nil {
+		return fmt.Errorf("%w: slot %d is said to be on %s, which is not in the Cluster", errNoServer, to.slot, to.address)
+	}
+	for _, name := range l.names() {
+		if slot.Of(name) == to.slot {
+			delete(have, name)
+			l.move(name, to.address, node)
+		}
+	}
+	return nil
 }

@@ -29,6 +29,10 @@ func (r *receiver) heard() bool { return r.sounds.Swap(false) }
 func (r *receiver) receive(ctx context.Context, ps *redis.PubSub) {
 	for {
 		message, err := ps.Receive(ctx)
+		if addr, moved := redis.IsMovedError(err); moved && r.link.redirected(err, addr) {
+			r.sounds.Store(true)
+			continue
+		}
 		if err != nil {
 			r.failed <- err
 			return

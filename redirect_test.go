@@ -12,6 +12,7 @@ import (
 
 	"github.com/idempotent-go/idempotent"
 	"github.com/idempotent-go/idempotent/internal/redistest"
+	"github.com/idempotent-go/idempotent/internal/slot"
 )
 
 // A redirection sends two executors from one master to another, with every command.
@@ -26,7 +27,7 @@ type redirection struct {
 // sentByASK redirects by a slot that is on its way, and is left there.
 func sentByASK(w clusterWorld) {
 	from, to := w.masterOf("{key}")
-	m, err := w.BeginMigration(w.Context(), redistest.Slot(w.name("{key}")), to)
+	m, err := w.BeginMigration(w.Context(), slot.Of(w.name("{key}")), to)
 	require.NoError(w, err)
 	defer func() {
 		require.NoError(w, m.MoveKeys(context.WithoutCancel(w.Context())))
@@ -38,9 +39,7 @@ func sentByASK(w clusterWorld) {
 // sentByMOVED redirects clients that never learn where a slot is.
 func sentByMOVED(w clusterWorld) {
 	to, from := w.masterOf("{key}")
-	w.slots = func(context.Context) ([]redis.ClusterSlot, error) {
-		return []redis.ClusterSlot{{Start: 0, End: 16383, Nodes: []redis.ClusterNode{{Addr: from.Addr()}}}}, nil
-	}
+	w.belief = &belief{slots: []redis.ClusterSlot{{Start: 0, End: slot.Count - 1, Nodes: []redis.ClusterNode{{Addr: from.Addr()}}}}}
 	redirected(w, "MOVED", from, to)
 }
 

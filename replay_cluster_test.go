@@ -10,6 +10,7 @@ import (
 
 	"github.com/idempotent-go/idempotent"
 	"github.com/idempotent-go/idempotent/internal/redistest"
+	"github.com/idempotent-go/idempotent/internal/slot"
 )
 
 // cachingOn is an executor with a cache that is in use.
@@ -42,7 +43,7 @@ func TestReplayCacheOnAClusterThatChanges(t *testing.T) {
 	if to == from {
 		to = masters[1]
 	}
-	require.NoError(t, cluster.Migrate(t.Context(), redistest.Slot(name), to))
+	require.NoError(t, cluster.Migrate(t.Context(), slot.Of(name), to))
 	other, err := idempotent.New[string](cluster.Client(t))
 	require.NoError(t, err)
 	defer other.Close()

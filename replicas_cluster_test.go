@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/idempotent-go/idempotent"
-	"github.com/idempotent-go/idempotent/internal/redistest"
+	"github.com/idempotent-go/idempotent/internal/slot"
 )
 
 // acknowledgedWhileMigrated has replicas acknowledge what ASK and MOVED send elsewhere: the write
@@ -24,7 +24,7 @@ func acknowledgedWhileMigrated(w clusterWorld) {
 	one.start(w.Context(), "{key} knows where", r.p.charge).returned(w, "charged")
 	<-r.p.started
 
-	m, err := w.BeginMigration(w.Context(), redistest.Slot(w.name("{key}")), to)
+	m, err := w.BeginMigration(w.Context(), slot.Of(w.name("{key}")), to)
 	require.NoError(w, err)
 	w.Run("ASK: claim, read, renew, commit", r.wholeRun)
 	w.Run("ASK: release", r.release)
@@ -43,7 +43,7 @@ func acknowledgedWhileMigrated(w clusterWorld) {
 	w.Run("MOVED: commit", func(t *testing.T) {
 		call := one.start(t.Context(), "{key} moves", r.p.charge)
 		<-r.p.started
-		m, err := w.BeginMigration(t.Context(), redistest.Slot(w.name("{key}")), from)
+		m, err := w.BeginMigration(t.Context(), slot.Of(w.name("{key}")), from)
 		require.NoError(t, err)
 		require.NoError(t, m.MoveKeys(context.WithoutCancel(t.Context())))
 		require.NoError(t, m.Finish(context.WithoutCancel(t.Context())))

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/idempotent-go/idempotent/internal/slot"
 )
 
 const clusterMasters = 3
@@ -85,7 +87,7 @@ func launchNode(args []string) (*Node, error) {
 // form makes single nodes a Cluster.
 func (c *Cluster) form(ctx context.Context) error {
 	for i, master := range c.Nodes[:clusterMasters] {
-		first, last := i*slots/clusterMasters, (i+1)*slots/clusterMasters-1
+		first, last := i*slot.Count/clusterMasters, (i+1)*slot.Count/clusterMasters-1
 		err := errors.Join(
 			master.client.Do(ctx, "CLUSTER", "SET-CONFIG-EPOCH", i+1).Err(),
 			master.client.ClusterAddSlotsRange(ctx, first, last).Err())
@@ -181,7 +183,7 @@ func (c *Cluster) unsettled(ctx context.Context) error {
 // MasterOf returns the master of a key's slot. In a Cluster that is not settled, it is what the
 // first node alive believes.
 func (c *Cluster) MasterOf(ctx context.Context, key string) (*Node, error) {
-	return c.Master(ctx, Slot(key))
+	return c.Master(ctx, slot.Of(key))
 }
 
 // Master returns the master of a slot, as MasterOf does.

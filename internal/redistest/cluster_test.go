@@ -9,13 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/idempotent-go/idempotent/internal/redistest"
+	"github.com/idempotent-go/idempotent/internal/slot"
 )
-
-func TestSlot(t *testing.T) {
-	assert.Equal(t, 0x31C3, redistest.Slot("123456789")) // of the Cluster specification
-	assert.Equal(t, redistest.Slot("user"), redistest.Slot("{user}.order"))
-	assert.NotEqual(t, redistest.Slot(""), redistest.Slot("{}.order"))
-}
 
 func TestCluster(t *testing.T) {
 	c := redistest.StartCluster(t)
@@ -28,9 +23,9 @@ func TestCluster(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, masters, 3)
 	for i := range 30 {
-		slot, err := client.ClusterKeySlot(ctx, fmt.Sprint(i)).Result()
+		has, err := client.ClusterKeySlot(ctx, fmt.Sprint(i)).Result()
 		require.NoError(t, err)
-		require.EqualValues(t, slot, redistest.Slot(fmt.Sprint(i)))
+		require.EqualValues(t, has, slot.Of(fmt.Sprint(i)))
 	}
 
 	from, err := c.MasterOf(ctx, "1")
@@ -39,7 +34,7 @@ func TestCluster(t *testing.T) {
 	if to == from {
 		to = masters[1]
 	}
-	m, err := c.BeginMigration(ctx, redistest.Slot("1"), to)
+	m, err := c.BeginMigration(ctx, slot.Of("1"), to)
 	require.NoError(t, err)
 	require.NoError(t, m.MoveKey(ctx, "1"))
 	assert.True(t, redis.HasErrorPrefix(from.Client().Get(ctx, "1").Err(), "ASK"))

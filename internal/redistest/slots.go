@@ -7,30 +7,9 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/idempotent-go/idempotent/internal/slot"
 )
-
-const slots = 16384
-
-// Slot returns the slot of a key: CRC16 (XMODEM) of its hash tag or of all of it.
-func Slot(key string) int {
-	if _, rest, ok := strings.Cut(key, "{"); ok {
-		if tag, _, ok := strings.Cut(rest, "}"); ok && tag != "" {
-			key = tag
-		}
-	}
-	var crc uint16
-	for _, b := range []byte(key) {
-		crc ^= uint16(b) << 8
-		for range 8 {
-			high := crc&0x8000 != 0
-			crc <<= 1
-			if high {
-				crc ^= 0x1021
-			}
-		}
-	}
-	return int(crc % slots)
-}
 
 // A view is how one node sees the Cluster.
 type view struct {
@@ -39,7 +18,7 @@ type view struct {
 	master  bool   // it is one itself
 	follows string // the ID of its master
 	inStep  bool   // with its master
-	owners  [slots]string
+	owners  [slot.Count]string
 	roles   map[string]string // whom a node follows, "-" for a master
 }
 

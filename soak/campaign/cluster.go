@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/idempotent-go/idempotent/internal/redistest"
+	"github.com/idempotent-go/idempotent/internal/slot"
 	"github.com/idempotent-go/idempotent/soak/history"
 )
 
@@ -81,7 +82,7 @@ func (c *clusterSet) slots(ctx context.Context, m *redistest.Node) (ranges []his
 func markerIn(ranges []history.Range) string {
 	for i := 0; ; i++ {
 		name := fmt.Sprintf("marker %d", i)
-		slot := redistest.Slot(name)
+		slot := slot.Of(name)
 		if slices.ContainsFunc(ranges, func(r history.Range) bool { return r.From <= slot && slot <= r.To }) {
 			return name
 		}
@@ -175,7 +176,7 @@ func (c *clusterSet) move(ctx context.Context, r *rand.Rand, slowly time.Duratio
 func (c *clusterSet) busySlot(ctx context.Context, r *rand.Rand, not *redistest.Node) (int, error) {
 	newest := int(time.Since(c.field.began).Seconds() * newKeys)
 	for range 100 {
-		slot := redistest.Slot(fmt.Sprintf("%sk%d", namePrefix, max(0, newest-r.IntN(3*newKeys))))
+		slot := slot.Of(fmt.Sprintf("%sk%d", namePrefix, max(0, newest-r.IntN(3*newKeys))))
 		if owner, err := c.Master(ctx, slot); err != nil || owner != not {
 			return slot, err
 		}

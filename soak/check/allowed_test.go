@@ -6,13 +6,13 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/idempotent-go/idempotent/internal/redistest"
+	"github.com/idempotent-go/idempotent/internal/slot"
 	"github.com/idempotent-go/idempotent/soak/history"
 )
 
 // These look like violations, and are none.
 func TestWhatIsAllowedIsNoViolation(t *testing.T) {
-	slot := redistest.Slot("idempotent:soak:k1")
+	slot := slot.Of("idempotent:soak:k1")
 	isNoViolation(t, []allowed{
 		{"nothing happens", func(*story) {}},
 		{"one runs, others replay", func(s *story) {
@@ -191,7 +191,7 @@ func isNoViolation(t *testing.T, all []allowed) {
 
 // A loss is forgiven to the keys and at the time at which it was possible, and to no others.
 func TestLossIsForgivenWhereItWasPossible(t *testing.T) {
-	slot := redistest.Slot("idempotent:soak:k1")
+	slot := slot.Of("idempotent:soak:k1")
 	for name, loss := range map[string]func(s *story){
 		"before":              func(s *story) { s.loss(30, 40, false) },
 		"after":               func(s *story) { s.loss(70, 80, false) },

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/idempotent-go/idempotent/internal/redistest"
+	"github.com/idempotent-go/idempotent/internal/slot"
 	"github.com/idempotent-go/idempotent/soak/history"
 )
 
@@ -93,7 +93,7 @@ func (x *index) pastSeen(call *request) bool {
 }
 
 func (l *loss) has(name string) bool {
-	slot := redistest.Slot(name)
+	slot := slot.Of(name)
 	return len(l.slots) == 0 || slices.ContainsFunc(l.slots, func(r history.Range) bool { return r.From <= slot && slot <= r.To })
 }
 
