@@ -149,7 +149,7 @@ func (c *core) check(ctx context.Context) ([]Finding, error) {
 	k := &checkup{core: c, last: c.clocks.recall(), clocks: make(map[string]reckoning)}
 	done := make(chan struct{})
 	go func() { // a server that hangs may keep it longer than the caller has
-		defer c.active.Done()
+		defer c.active.leave()
 		defer close(done)
 		k.run(ctx)
 	}()

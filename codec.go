@@ -16,8 +16,11 @@ import (
 // most) is lost on replay; idemtest.CodecRoundTrip tests that.
 //
 // A Codec is called by many goroutines at once. Encode must not keep v; Decode must neither
-// keep nor change data, which other callers read at the same time. Changing the codec, or T, in a way that makes records unreadable does not make an
-// operation run again: Run returns ErrCorruptRecord until the record expires or is forgotten.
+// keep nor change data, which other callers read at the same time. Callers of one process share what
+// Decode made of a record where T consists of booleans, numbers, strings, and arrays and structs of
+// these; of any other T, each gets a value of its own. Changing the codec, or T, in a way that makes
+// records unreadable does not make an operation run again: Run returns ErrCorruptRecord until the
+// record expires or is forgotten.
 type Codec[T any] interface {
 	Encode(v T) ([]byte, error)
 	Decode(data []byte) (T, error)
@@ -187,4 +190,23 @@ func decodeValue[T any](c Codec[T], rec *record) (v T, err error) {
 		return zero, &causeError{text: fmt.Sprintf("%v: codec %v cannot decode it as a %T", ErrCorruptRecord, codecOf(c), v), sentinel: ErrCorruptRecord, cause: err}
 	}
 	return v, nil
+}
+
+// copied reports whether assignment copies all of a value of the type: it holds no references but
+// strings, which do not change.
+func copied(t reflect.Type) bool {
+	switch t.Kind() {
+	case reflect.Array:
+		return copied(t.Elem())
+	case reflect.Struct:
+		for i := range t.NumField() {
+			if !copied(t.Field(i).Type) {
+				return false
+			}
+		}
+		return true
+	case reflect.String:
+		return true
+	}
+	return reflect.Bool <= t.Kind() && t.Kind() <= reflect.Complex128
 }

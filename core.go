@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -29,12 +28,10 @@ type core struct {
 	clocks  clockBook    // of the servers, for Check
 	cache   *replayCache // nil when off
 
-	mu      sync.Mutex
-	closed  bool
+	active  *gate           // runs and background work
 	closing context.Context // ends when close begins
 	endRuns context.CancelFunc
-	active  sync.WaitGroup // runs and background work
-	stopped chan struct{}  // closed when close is done
+	stopped chan struct{} // closed when close is done
 
 	repeating atomic.Int32 // see inBackground
 }
@@ -51,6 +48,7 @@ func newCore(cfg *config, s *store, codec codecID, encode func(any) ([]byte, err
 		defaults:  cfg.run,
 		store:     s,
 		hub:       newHub(s, cfg.logger),
+		active:    newGate(),
 		stopped:   make(chan struct{}),
 	}
 	c.defaults.derive(c.lease)
@@ -79,6 +77,7 @@ func (c *core) leaseEvent(e Event) {
 type settlement struct {
 	rec    *record
 	stored bool
+	shared bool // rec may be: with other callers
 	source Source
 	err    error
 }
@@ -92,24 +91,26 @@ type result struct {
 func failure(err error) settlement { return settlement{err: err} }
 
 // run is one Run below the typed shell: it joins the flight for its key and leads or follows.
-func (c *core) run(ctx context.Context, key string, cfg *runConfig, act action, via processor) result {
+func (c *core) run(ctx context.Context, key string, cfg *runConfig, act action, via processor) (res result) {
 	nested, err := c.begin(ctx, key)
 	if err != nil {
-		return result{settlement: failure(err)}
+		res.err = err
+		return res
 	}
-	defer c.active.Done()
-	began := time.Now()
-	manner := flight.Manner[standing]{Deadline: began.Add(cfg.waitTimeout), Ready: c.observer == nil}
-	if cfg.eager() {
-		manner.Heeds = cfg.heeds
+	defer c.active.leave()
+	if s, hit := c.cached(key); hit {
+		res.settlement = c.replay(ctx, key, cfg, s)
+		return res
 	}
-	call, follower, joined := c.flights.Enter(key, manner)
+	f := following{began: time.Now(), nested: nested}
+	call, follower, joined := c.flights.Enter(key, c.manner(cfg, f.began))
 	if joined {
-		if s, over := c.follow(ctx, key, cfg, nested, manner, &follower); over {
-			return result{settlement: s}
+		f.Follower = follower
+		if c.follow(ctx, key, cfg, &f, &res.settlement) {
+			return res
 		}
 	}
-	op := c.newOperation(key, cfg, nested, began)
+	op := c.newOperation(key, cfg, nested, f.began)
 	op.via, op.followed, op.leading.call = via, joined, call
 	return c.lead(ctx, op, &op.leading, act)
 }
@@ -134,7 +135,7 @@ func (c *core) closingOf(nested bool) <-chan struct{} {
 	return c.closing.Done()
 }
 
-// begin admits a run, or says why not. The caller must call active.Done. A run that is nested in
+// begin admits a run, or says why not. The caller must call active.leave. A run that is nested in
 // an fn of this executor is part of that fn: close lets it go on.
 func (c *core) begin(ctx context.Context, key string) (nested bool, err error) {
 	if err := checkKey(key); err != nil {
@@ -146,34 +147,26 @@ func (c *core) begin(ctx context.Context, key string) (nested bool, err error) {
 	return c.admit(ctx, key)
 }
 
-// admit counts a run in, unless the executor is closed or the run would wait for itself. Whether
-// ctx belongs to an fn that still runs is seen under the mutex, which conclude takes as well: such
-// an fn is counted in itself, so close still waits.
+// admit counts a run in, unless the executor is closed or the run would wait for itself.
 func (c *core) admit(ctx context.Context, key string) (nested bool, err error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	nested, same := c.executing(ctx, key)
 	switch {
 	case same:
 		return nested, &InProgressError{}
-	case c.closed && !nested:
+	case !c.active.enter(nested):
 		return nested, ErrClosed
 	}
-	c.active.Add(1)
 	return nested, nil
 }
 
 // close ends the waits, and returns when every run has.
 func (c *core) close() {
-	c.mu.Lock()
-	first := !c.closed
+	first := c.active.close()
 	if first {
-		c.closed = true
 		c.endRuns()
 	}
-	c.mu.Unlock()
 	c.flights.WakeAll()
-	c.active.Wait()
+	<-c.active.empty
 	if first {
 		c.store.close()
 		c.hub.close()
@@ -193,7 +186,7 @@ func (c *core) inBackground(ctx context.Context, try func(context.Context) error
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.lease)
 	stop := context.AfterFunc(c.closing, cancel)
-	c.active.Go(func() {
+	c.active.run(func() {
 		defer c.repeating.Add(-1)
 		defer cancel()
 		defer stop()

@@ -130,7 +130,7 @@ func (p *performance) perform() (out *performed) {
 // performDetached runs fn in a goroutine of its own, which the caller may leave behind.
 func (p *performance) performDetached() result {
 	done := make(chan *performed, 1)
-	p.active.Go(func() {
+	p.active.run(func() {
 		out := &performed{exited: true} // unless perform returns
 		defer func() { done <- out }()
 		out = p.perform()
@@ -163,7 +163,7 @@ func (o *performed) deliver() result {
 func (p *performance) conclude(end *ending, began time.Time) *performed {
 	defer p.lead.vacate(standing{}) // unless it was settled
 	p.ended = time.Now()
-	p.over()
+	p.inner.over.Store(true)
 	lost := p.renewer.ending(p.lease)
 	defer p.renewer.drop(p.lease) // renewed for as long as the commit takes
 	stopped := p.fnCtx.Err() != nil
@@ -205,13 +205,6 @@ func (p *performance) finish(end *ending, lost, stopped bool, cause error) {
 	}
 }
 
-// over says to runs nested in fn that it has returned; see admit.
-func (p *performance) over() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.inner.over.Store(true)
-}
-
 var errExited = errors.New("idempotent: fn exited its goroutine")
 
 // cutShort reports whether fn, whose context has ended, failed because of that. Drivers that set
@@ -239,7 +232,7 @@ func (p *performance) settle(end *ending) {
 		kind:        kindDone,
 		token:       p.op.token,
 		attempt:     p.lease.attempt,
-		at:          p.ended,
+		at:          time.UnixMilli(p.ended.UnixMilli()), // as it is read from Redis
 		fingerprint: p.op.fingerprint,
 		outcome:     outcomeValue,
 		codec:       p.codec,

@@ -14,9 +14,10 @@ import (
 // goroutines, and one is enough for a process: its callers share one subscription connection and
 // one batch of renewals. Close it when it is not needed any more.
 type Executor[T any] struct {
-	core  *core
-	codec Codec[T]
-	hooks Hooks[T]
+	core     *core
+	codec    Codec[T]
+	hooks    Hooks[T]
+	sharable bool // a T is copied by assignment
 }
 
 // New makes an Executor on a go-redis client, which stays the caller's: Close does not close it.
@@ -51,9 +52,10 @@ func New[T any](client redis.UniversalClient, opts ...Option) (*Executor[T], err
 		return encodeValue(codec.Codec, v)
 	}
 	return &Executor[T]{
-		core:  newCore(&cfg, newStore(client, &cfg), codecOf(codec.Codec), encode),
-		codec: codec.Codec,
-		hooks: hooks,
+		core:     newCore(&cfg, newStore(client, &cfg), codecOf(codec.Codec), encode),
+		codec:    codec.Codec,
+		hooks:    hooks,
+		sharable: copied(reflect.TypeFor[T]()),
 	}, nil
 }
 
@@ -84,9 +86,6 @@ func (e *Executor[T]) run(ctx context.Context, key string, fn func(ctx context.C
 		var zero T
 		return zero, err
 	}
-	if s, hit := e.core.cached(ctx, key, cfg); hit {
-		return e.replayed(ctx, key, cfg, s)
-	}
 	res := e.core.run(ctx, key, cfg, typedFn[T](fn), via)
 	if res.own != nil {
 		return e.executed(ctx, key, cfg, res.own)
@@ -116,11 +115,7 @@ func (e *Executor[T]) Get(ctx context.Context, key string, opts ...RunOption) (T
 		var zero T
 		return zero, err
 	}
-	s, hit := e.core.cached(ctx, key, cfg)
-	if !hit {
-		s = e.core.get(ctx, key, cfg)
-	}
-	return e.replayed(ctx, key, cfg, s)
+	return e.replayed(ctx, key, cfg, e.core.get(ctx, key, cfg))
 }
 
 func typeName[V any]() string { return reflect.TypeFor[V]().String() }
@@ -167,7 +162,7 @@ func (e *Executor[T]) executed(ctx context.Context, key string, cfg *runConfig, 
 // replayed is what a caller gets that did not run fn: its own copy of the outcome.
 func (e *Executor[T]) replayed(ctx context.Context, key string, cfg *runConfig, s settlement) (value T, err error) {
 	if s.rec != nil && s.rec.outcome == outcomeValue {
-		value, err = decodeValue(e.codec, s.rec)
+		value, err = e.decode(&s)
 	}
 	if cfg.report != nil {
 		*cfg.report = s.report(err)
@@ -181,6 +176,22 @@ func (e *Executor[T]) replayed(ctx context.Context, key string, cfg *runConfig, 
 		value, err = hook("OnSuccessReplay", e.hooks.OnSuccessReplay, ctx, key, value)
 	}
 	return value, both(s.err, err)
+}
+
+// decode returns the caller's own copy of the value. Where T holds no references, those who share a
+// record decode it once.
+func (e *Executor[T]) decode(s *settlement) (T, error) {
+	share := s.shared && e.sharable
+	if share {
+		if value, known := s.rec.decoded.Load().(T); known {
+			return value, nil
+		}
+	}
+	value, err := decodeValue(e.codec, s.rec)
+	if share && err == nil {
+		s.rec.decoded.Store(value)
+	}
+	return value, err
 }
 
 // report is what there is to report of a settlement whose value decoded with err.

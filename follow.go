@@ -49,35 +49,67 @@ func (c *runConfig) heeds(s standing) bool {
 	return s.phase == phaseRunning && (c.noWait || checkFingerprint(c.fingerprint, s.fingerprint) != nil)
 }
 
-// follow waits for the leader. over is false if the caller is to lead itself.
-func (c *core) follow(ctx context.Context, key string, cfg *runConfig, nested bool, m flight.Manner[standing], f *flight.Follower[standing]) (s settlement, over bool) {
-	c.observeJoined(ctx, key, f)
-	closing := c.closingOf(nested)
-	var now standing
-	stage, looked := flight.Following, false
-	if m.Heeds != nil || !m.Ready {
-		stage, looked = f.Look(&now), true
+// A following is a call's part in a flight that somebody else leads.
+type following struct {
+	flight.Follower[standing]
+	began  time.Time
+	nested bool
+}
+
+func (c *core) manner(cfg *runConfig, began time.Time) (m flight.Manner[standing]) {
+	m.Deadline, m.Ready = began.Add(cfg.waitTimeout), c.observer == nil
+	if cfg.eager() {
+		m.Heeds = cfg.heeds
 	}
-	for ; stage != flight.Settled; stage, looked = f.Look(&now), true {
-		err := now.refuses(cfg)
+	return m
+}
+
+// follow waits for the leader and stores in s what comes of that, or returns false if the caller is
+// to lead itself. Thousands may be in here at once, each with its stack.
+func (c *core) follow(ctx context.Context, key string, cfg *runConfig, f *following, s *settlement) (over bool) {
+	if c.observer != nil {
+		c.observeJoined(ctx, key, &f.Follower)
+	}
+	closing := c.closingOf(f.nested)
+	for look := c.observer != nil || cfg.eager(); ; look = true {
+		stage, err := flight.Following, error(nil)
+		if look {
+			stage, err = f.look(cfg, s)
+		}
 		switch {
+		case stage == flight.Settled:
+			*s = c.replay(ctx, key, cfg, *s)
+			return true
 		case err != nil:
 		case stage == flight.Elected:
 			f.Lead()
-			return settlement{}, false
+			return false
 		case isClosed(closing): // not left to Wait: close may have woken the others just before
 			err = ErrClosed
-		case looked && !time.Now().Before(m.Deadline): // not left to Wait either: its time may have passed before Look
-			err = now.inProgress()
 		case f.Wait(ctx.Done()):
 			err = contextError(ctx)
 		}
 		if err != nil {
 			f.Leave()
-			return failure(err), true
+			*s = failure(err)
+			return true
 		}
 	}
-	return c.replay(ctx, key, cfg, now.outcome.joined()), true
+}
+
+// look stores the outcome in s when there is one, and says why the follower is not to wait for that
+// any longer, if so.
+func (f *following) look(cfg *runConfig, s *settlement) (stage flight.Stage, err error) {
+	var now standing
+	if stage = f.Look(&now); stage == flight.Settled {
+		*s = now.outcome.joined()
+		return stage, nil
+	}
+	err = now.refuses(cfg)
+	if err == nil && stage == flight.Following && time.Since(f.began) >= cfg.waitTimeout { // it may have passed before Look
+		err = now.inProgress()
+	}
+	return stage, err
 }
 
 // observeJoined takes the follower out of the call if the observer exits the goroutine: it would be
@@ -95,6 +127,7 @@ func (c *core) observeJoined(ctx context.Context, key string, f *flight.Follower
 
 // joined is what the settlement of a leader is to its followers.
 func (s settlement) joined() settlement {
+	s.shared = true
 	if s.source == Executed {
 		s.source = Joined
 	}

@@ -140,7 +140,7 @@ func TestLateReleaseDoesNotEndALaterClaim(t *testing.T) {
 	op := &operation{via: e.core.store.client, key: "order-1", name: redisName("default", "order-1"), cfg: &e.core.defaults, token: newToken()}
 	doubtful := op.token
 	e.core.disown(t.Context(), op, 1)
-	e.core.active.Wait()
+	require.Eventually(t, func() bool { return e.core.active.state.Load() == 0 }, 10*time.Second, time.Millisecond)
 	require.NotEqual(t, doubtful, op.token)
 
 	found, err := e.core.claim(t.Context(), op)

@@ -23,7 +23,7 @@ func (c *core) peek(ctx context.Context, key string) (Status, error) {
 	if err := c.enter(ctx, key); err != nil {
 		return Status{}, err
 	}
-	defer c.active.Done()
+	defer c.active.leave()
 	got, err := c.store.read(ctx, redisName(c.namespace, key))
 	if err != nil {
 		return Status{}, storeError(err)
@@ -61,7 +61,10 @@ func (c *core) get(ctx context.Context, key string, cfg *runConfig) settlement {
 	if err != nil {
 		return failure(err)
 	}
-	defer c.active.Done()
+	defer c.active.leave()
+	if s, hit := c.cached(key); hit {
+		return c.replay(ctx, key, cfg, s)
+	}
 	op := c.newOperation(key, cfg, nested, time.Now())
 	f, err := c.lookUp(ctx, op)
 	switch {
@@ -97,7 +100,7 @@ func (c *core) forget(ctx context.Context, key string) error {
 	if err := c.enter(ctx, key); err != nil {
 		return err
 	}
-	defer c.active.Done()
+	defer c.active.leave()
 	name := redisName(c.namespace, key)
 	defer c.flights.Detach(key) // an answer under way may be the forgotten one
 	defer c.cache.forget(key)   // also when what became of the command is not known
@@ -162,7 +165,7 @@ func (c *core) resolve(ctx context.Context, key string, cfg *runConfig, payload 
 	if err := c.enter(ctx, key); err != nil {
 		return err
 	}
-	defer c.active.Done()
+	defer c.active.leave()
 	name := redisName(c.namespace, key)
 	defer c.flights.Detach(key)
 	defer c.cache.forget(key)

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
+	"sync/atomic"
 	"time"
 )
 
@@ -35,6 +36,7 @@ type record struct {
 	outcome outcome
 	codec   codecID
 	payload []byte
+	decoded atomic.Value // what payload stands for, a T, once somebody has shared that
 }
 
 const (

@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"hash/crc32"
 	"math"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -286,4 +288,23 @@ func BenchmarkEnvelope(b *testing.B) {
 			}
 		})
 	}
+}
+
+func TestCopied(t *testing.T) {
+	type plain struct {
+		ID     string
+		Amount [2]int64
+		at     struct{ unix float64 }
+		ok     bool
+	}
+	for _, v := range []any{true, -1, uint8(1), 1.5, 1i, "x", time.Second, plain{}, [0]string{}, struct{}{}} {
+		assert.True(t, copied(reflect.TypeOf(v)), "%T", v)
+	}
+	for _, v := range []any{
+		[]byte{}, map[string]int{}, &plain{}, time.Time{}, [1][]int{}, struct{ plain *plain }{}, struct{ v any }{},
+		func() {}, make(chan int), unsafe.Pointer(nil),
+	} {
+		assert.False(t, copied(reflect.TypeOf(v)), "%T", v)
+	}
+	assert.False(t, copied(reflect.TypeFor[any]()))
 }

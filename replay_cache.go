@@ -42,7 +42,7 @@ type generation struct {
 }
 
 type cachedRecord struct {
-	rec record
+	rec *record
 	end instant
 }
 
@@ -104,7 +104,7 @@ func (c *replayCache) get(key string) *record {
 	if !ok || !now.before(found.end) {
 		return nil
 	}
-	return &found.rec
+	return found.rec
 }
 
 // A mark is taken before a record is read or written, and says whether what comes of that may be
@@ -138,8 +138,7 @@ func (m mark) keep(key string, rec *record, size int, ttl time.Duration) {
 	if !m.valid() || rec.kind != kindDone || rec.outcome == outcomeInterrupted || size > maxCachedSize || life <= 0 {
 		return
 	}
-	kept := &cachedRecord{rec: *rec, end: m.taken.add(life)}
-	kept.rec.at = time.UnixMilli(rec.at.UnixMilli()) // as it is read from Redis
+	kept := &cachedRecord{rec: rec, end: m.taken.add(life)}
 	g := m.generation
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -161,17 +160,10 @@ func (c *replayCache) forget(key string) {
 	}
 }
 
-// cached is a run, or a get, that the cache answers, if it can.
-func (c *core) cached(ctx context.Context, key string, cfg *runConfig) (s settlement, hit bool) {
+// cached is what the cache answers, if it can.
+func (c *core) cached(key string) (s settlement, hit bool) {
 	rec := c.cache.get(key)
-	if rec == nil {
-		return settlement{}, false
-	}
-	if _, err := c.begin(ctx, key); err != nil {
-		return failure(err), true
-	}
-	defer c.active.Done()
-	return c.replay(ctx, key, cfg, settlement{rec: rec, stored: true, source: Replayed}), true
+	return settlement{rec: rec, stored: true, shared: true, source: Replayed}, rec != nil
 }
 
 // cacheLogger gives the cache's own troubles to the executor's logger.

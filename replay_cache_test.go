@@ -426,3 +426,48 @@ func TestNoReplayCache(t *testing.T) {
 		assert.Empty(w, channels)
 	})
 }
+
+// Hits of a type that assignment copies are decoded once. Of others each caller has its own.
+func TestReplayCacheDecodesWhatIsNotCopied(t *testing.T) {
+	everywhere(t, func(w *world) {
+		texts, n := countDecodings(idempotent.Msgpack[string]())
+		x := w.caching(idempotent.WithCodec[string](texts))
+		_, err := x.Run(w.Context(), "order-1", returning("charged", nil))
+		require.NoError(w, err)
+		before := n.Load()
+		for range 5 {
+			x.replays(w, "order-1", "charged")
+		}
+		assert.EqualValues(w, 1, n.Load()-before)
+
+		lists, n := countDecodings(idempotent.Msgpack[[]string]())
+		log := newLogWatch()
+		y := executorOn[[]string](w, x.client, idempotent.WithNamespace(w.namespace+"-lists"), idempotent.WithCodec[[]string](lists),
+			idempotent.WithReplayCache(100), idempotent.WithLogger(slog.New(log)))
+		run := func() []string {
+			v, err := y.Run(w.Context(), "order-1", returning([]string{"charged"}, nil))
+			require.NoError(w, err)
+			return v
+		}
+		run()
+		log.await(w, cacheInUse)
+		run()
+		before = n.Load()
+		for range 5 {
+			assert.Zero(w, x.commands(func() {
+				v := run()
+				assert.Equal(w, []string{"charged"}, v)
+				v[0] = "changed"
+			}))
+		}
+		assert.EqualValues(w, 5, n.Load()-before)
+	})
+}
+
+func countDecodings[T any](c idempotent.Codec[T]) (idempotent.Codec[T], *atomic.Int64) {
+	n := new(atomic.Int64)
+	return codecOf[T]{encode: c.Encode, decode: func(data []byte) (T, error) {
+		n.Add(1)
+		return c.Decode(data)
+	}}, n
+}

@@ -212,7 +212,7 @@ func (w *wait) ask(ctx context.Context, next step) (finding, error) {
 	w.timer.Reset(time.Until(w.giveUp))
 	answers := make(chan answer)
 	left := make(chan struct{})
-	w.core.active.Go(func() {
+	w.core.active.run(func() {
 		asking := context.WithoutCancel(ctx)
 		a := answer{err: redisError(ErrUnavailable, errHookExited)} // unless the step returns
 		defer func() {

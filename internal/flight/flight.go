@@ -3,6 +3,7 @@
 package flight
 
 import (
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -59,7 +60,7 @@ type Manner[S any] struct {
 // says that the call is settled. It is woken by the outcome, when it is elected, at its deadline and
 // when something is published that it heeds; it may also be woken for nothing.
 func (g *Group[S]) Enter(key string, m Manner[S]) (c *Call[S], f Follower[S], joined bool) {
-	g.mu.Lock()
+	g.lock()
 	defer g.mu.Unlock()
 	c, joined = g.calls[key]
 	if !joined {
@@ -74,6 +75,22 @@ func (g *Group[S]) Enter(key string, m Manner[S]) (c *Call[S], f Follower[S], jo
 	c.deadline.expect(m.Deadline)
 	return c, f, true
 }
+
+// lock locks the mutex for one of what may be a crowd. Those who queue for a mutex are handed it one
+// by one, each by a switch of goroutines, and what the leader waits for comes behind all of them; so
+// who finds it locked lets others run and comes back.
+func (g *Group[S]) lock() {
+	for range maxYields {
+		if g.mu.TryLock() {
+			return
+		}
+		runtime.Gosched()
+	}
+	g.mu.Lock()
+}
+
+// maxYields is far more than it takes, unless the goroutine that holds the mutex does not run.
+const maxYields = 1000
 
 func (g *Group[S]) begin(key string) (c *Call[S]) {
 	if last := len(g.unused) - 1; last >= 0 {

@@ -1,0 +1,55 @@
+package idempotent
+
+import "sync/atomic"
+
+// A gate counts those inside, and once closed lets nobody in but who belongs to somebody inside. It
+// is no mutex: thousands who come at once would queue for one.
+type gate struct {
+	state atomic.Int64  // gatePerson for each inside, and gateClosed
+	empty chan struct{} // closed when the gate is and everybody has left
+}
+
+const (
+	gateClosed = 1
+	gatePerson = 2
+)
+
+func newGate() *gate { return &gate{empty: make(chan struct{})} }
+
+// enter counts the caller in, who then must leave. inside says that it belongs to somebody who was
+// inside a moment ago.
+func (g *gate) enter(inside bool) bool {
+	for {
+		s := g.state.Load()
+		if s&gateClosed != 0 && (!inside || s == gateClosed) {
+			return false
+		}
+		if g.state.CompareAndSwap(s, s+gatePerson) {
+			return true
+		}
+	}
+}
+
+func (g *gate) leave() {
+	if g.state.Add(-gatePerson) == gateClosed {
+		close(g.empty)
+	}
+}
+
+// run counts a goroutine in. The caller is inside itself.
+func (g *gate) run(f func()) {
+	g.state.Add(gatePerson)
+	go func() {
+		defer g.leave()
+		f()
+	}()
+}
+
+// close lets nobody in any more, and reports whether it was open.
+func (g *gate) close() (first bool) {
+	before := g.state.Or(gateClosed)
+	if before == 0 {
+		close(g.empty)
+	}
+	return before&gateClosed == 0
+}
