@@ -79,6 +79,7 @@ func TestCluster(t *testing.T) {
 		{"slot migrated", slotMigrated},
 		{"slot migrated, others stay", othersStay},
 		{"slot migrated, others stay, never learned", othersStayNeverLearned},
+		{"slot migrated, masters disagree", mastersDisagree},
 		{"slot migrated, leases renewed", renewedWhileMigrated},
 		{"failover", failedOver},
 		{"failover, learned late", failedOverLearnedLate},
@@ -194,6 +195,23 @@ func (w clusterWorld) counter(node *redistest.Node, section, name string) (n int
 	if _, rest, ok := strings.Cut(info, "\n"+name); ok {
 		_, err := fmt.Sscanf(rest, "%d", &n)
 		require.NoError(w, err)
+	}
+	return n
+}
+
+// rejected counts the commands of a name that the nodes did not execute.
+func rejected(w clusterWorld, command string, nodes ...*redistest.Node) (n int) {
+	w.Helper()
+	for _, node := range nodes {
+		info, err := node.Client().Info(w.Context(), "commandstats").Result()
+		require.NoError(w, err)
+		if _, rest, ok := strings.Cut(info, "cmdstat_"+command+":"); ok {
+			var one int
+			_, rest, _ = strings.Cut(rest, "rejected_calls=")
+			_, err := fmt.Sscanf(rest, "%d", &one)
+			require.NoError(w, err)
+			n += one
+		}
 	}
 	return n
 }
@@ -371,6 +389,23 @@ func othersStay(w clusterWorld) {
 func othersStayNeverLearned(w clusterWorld) {
 	w.belief = new(belief)
 	othersStay(w)
+}
+
+// The old master says that the new one has the slot, and the new one that the old one has it. Nobody
+// hurries to and fro between them, and all goes on when they agree.
+func mastersDisagree(w clusterWorld) {
+	c := w.crowd(1)
+	from, to := w.masterOf(c.key(0))
+	m, err := w.BeginMigration(w.Context(), slot.Of(w.name(c.key(0))), to)
+	require.NoError(w, err)
+	require.NoError(w, m.MoveKeys(w.Context()))
+	reads, subscriptions := rejected(w, "evalsha", from, to), rejected(w, "ssubscribe", from, to)
+	require.NoError(w, from.Client().Do(w.Context(), "CLUSTER", "SETSLOT", m.Slot, "NODE", to.ID).Err())
+	require.Eventually(w, func() bool { return rejected(w, "evalsha", from, to) >= reads+20 }, time.Minute, time.Millisecond)
+	assert.Less(w, rejected(w, "ssubscribe", from, to), subscriptions+40, "more often than the waiter reads")
+	require.NoError(w, m.Finish(w.Context()))
+	c.finish(0, 1)
+	c.told()
 }
 
 // readsOf counts the reads of one name.

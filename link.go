@@ -2,7 +2,6 @@ package idempotent
 
 import (
 	"context"
-	"fmt"
 	"maps"
 	"slices"
 	"strconv"
@@ -70,7 +69,6 @@ func (l *link) run() {
 			return
 		}
 		l.unconfirm()
-		l.unconfirm()
 		l.hub.logger.Warn("idempotent: subscription lost, waiters read until it is back", "error", err.Error())
 		if time.Since(began) > maxLinkBackoff {
 			pause.reset()
@@ -119,9 +117,7 @@ func (l *link) session() error {
 			return err
 		case <-l.changed:
 			for _, to := range l.takeMoves() {
-				if err := l.obey(ctx, to, have); err != nil {
-					return err
-				}
+				l.obey(ctx, to, have)
 			}
 			if l.forget(have) {
 				if l.settle(ctx, true) {
@@ -320,9 +316,9 @@ func (l *link) forget(have map[string]struct{}) (any bool) {
 	return any
 }
 
-// redirected takes the server's word for where a slot is: it has just refused a subscription, since the
-// client was told before it was moved, or by a server that had not heard of it. It reports whether
-// err says which slot.
+// redirected takes the server's word for where a slot is. It refuses a subscription when the client
+// was told before the slot moved, or by a server that had not heard of it. It reports whether err
+// says of which slot.
 func (l *link) redirected(err error, addr string) bool {
 	_, rest, _ := strings.Cut(err.Error(), " ")
 	number, _, _ := strings.Cut(rest, " ")
@@ -345,17 +341,18 @@ func (l *link) takeMoves() (moves []slotMove) {
 }
 
 // obey moves the topics of a slot to the server that is said to have it, and leaves the others alone.
-func (l *link) obey(ctx context.Context, to slotMove, have map[string]struct{}) error {
+// Servers that send a topic to and fro do not agree yet: it waits without a server for a while.
+func (l *link) obey(ctx context.Context, to slotMove, have map[string]struct{}) {
 	masters, _ := l.hub.store.nodes(ctx)
-	node := masters[to.address]
-	if node == nil {
-		return fmt.Errorf("%w: slot %d is said to be on %s, which is not in the Cluster", errNoServer, to.slot, to.address)
-	}
 	for _, name := range l.names() {
-		if slot.Of(name) == to.slot {
-			delete(have, name)
+		if slot.Of(name) != to.slot {
+			continue
+		}
+		delete(have, name)
+		if node := masters[to.address]; node != nil && l.hub.sendOn(name) {
 			l.move(name, to.address, node)
+		} else {
+			l.move(name, "", nil)
 		}
 	}
-	return nil
 }

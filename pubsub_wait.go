@@ -30,6 +30,7 @@ type topic struct {
 	waiters   []*waiter // one, mostly: callers in this process follow each other
 	link      *link
 	confirmed bool // the server confirmed the subscription, and the connection stood since
+	sentOn    bool // a server said that another one has it, and no server has confirmed it since
 }
 
 // A waiter is one wait. wake says that there is something to take.
@@ -138,11 +139,23 @@ func (h *hub) confirm(name string, l *link) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if t := h.topics[name]; t != nil && t.link == l {
-		t.confirmed = true
+		t.confirmed, t.sentOn = true, false
 		for _, w := range t.waiters {
 			w.notify()
 		}
 	}
+}
+
+// sendOn reports whether a server's word is taken for where a topic belongs, once until one confirms it.
+func (h *hub) sendOn(name string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	t := h.topics[name]
+	if t == nil || t.sentOn {
+		return false
+	}
+	t.sentOn = true
+	return true
 }
 
 // deliver hands a message to those who wait for it. A later message takes the place of one not

@@ -29,7 +29,8 @@ func (r *receiver) heard() bool { return r.sounds.Swap(false) }
 func (r *receiver) receive(ctx context.Context, ps *redis.PubSub) {
 	for {
 		message, err := ps.Receive(ctx)
-		if addr, moved := redis.IsMovedError(err); moved && r.link.redirected(err, addr) {
+		// Told that it moved to where it is, go-redis makes the connection anew, and something is missed.
+		if addr, moved := redis.IsMovedError(err); moved && addr != r.link.address && r.link.redirected(err, addr) {
 			r.sounds.Store(true)
 			continue
 		}

@@ -28,6 +28,7 @@ func (e *env) cacheHitWith(name string, codec idempotent.Codec[string]) ([]row, 
 	if err != nil {
 		return nil, err
 	}
+	defer x.Close() // its subscription asks Redis once a second, which later measures would count
 	key := e.fresh()
 	if _, err := x.Run(ctx, key, charge); err != nil {
 		return nil, err
