@@ -78,7 +78,8 @@ func TestCluster(t *testing.T) {
 		{"ASK and MOVED, acknowledged", acknowledgedWhileMigrated},
 		{"slot migrated", slotMigrated},
 		{"slot migrated, others stay", othersStay},
-		{"slot migrated, others stay, never learned", othersStayNeverLearned},
+		{"slot migrated, never learned", neverLearning(slotMigrated)},
+		{"slot migrated, others stay, never learned", neverLearning(othersStay)},
 		{"slot migrated, masters disagree", mastersDisagree},
 		{"slot migrated, leases renewed", renewedWhileMigrated},
 		{"failover", failedOver},
@@ -384,11 +385,13 @@ func othersStay(w clusterWorld) {
 	bystander.returned(w, "stayed")
 }
 
-// The client still believes that the slot is where it was when the subscription has ended: the server
-// that it asked had not heard of the move. The old master then says where the slot is.
-func othersStayNeverLearned(w clusterWorld) {
-	w.belief = new(belief)
-	othersStay(w)
+// neverLearning tests clients that go on believing that a slot is where it was: the server that they
+// ask has not heard of the move. The old master says where the slot is when it refuses them.
+func neverLearning(test func(clusterWorld)) func(clusterWorld) {
+	return func(w clusterWorld) {
+		w.belief = new(belief)
+		test(w)
+	}
 }
 
 // The old master says that the new one has the slot, and the new one that the old one has it. Nobody

@@ -25,15 +25,9 @@ type link struct {
 	wanted  map[string]struct{}
 	dropped map[string]int // unsubscribed from, and the server has not said so yet
 	ended   []string       // subscriptions that the server ended
-	moves   []slotMove     // subscriptions that it refused
+	moved   map[int]string // where slots are of which it refused subscriptions
 	pending []string       // names that were wanted, or are not any more
 	changed chan struct{}
-}
-
-// A slotMove is where a server of a Cluster says that a slot is.
-type slotMove struct {
-	slot    int
-	address string
 }
 
 const (
@@ -116,8 +110,8 @@ func (l *link) session() error {
 		case err := <-r.failed:
 			return err
 		case <-l.changed:
-			for _, to := range l.takeMoves() {
-				l.obey(ctx, to, have)
+			for number, address := range l.takeMoved() {
+				l.obey(ctx, number, address, have)
 			}
 			if l.forget(have) {
 				if l.settle(ctx, true) {
@@ -168,7 +162,7 @@ func (l *link) resubscribe() {
 	l.hub.mu.Lock()
 	defer l.hub.mu.Unlock()
 	clear(l.dropped)
-	l.ended, l.moves, l.pending = nil, nil, l.pending[:0]
+	l.ended, l.moved, l.pending = nil, nil, l.pending[:0]
 	for name := range l.wanted {
 		l.change(name)
 	}
@@ -328,29 +322,33 @@ func (l *link) redirected(err error, addr string) bool {
 	}
 	l.hub.mu.Lock()
 	defer l.hub.mu.Unlock()
-	l.moves = append(l.moves, slotMove{slot: n, address: addr})
+	if l.moved == nil {
+		l.moved = make(map[int]string)
+	}
+	l.moved[n] = addr
 	l.signal()
 	return true
 }
 
-func (l *link) takeMoves() (moves []slotMove) {
+func (l *link) takeMoved() (moved map[int]string) {
 	l.hub.mu.Lock()
 	defer l.hub.mu.Unlock()
-	moves, l.moves = l.moves, nil
-	return moves
+	moved, l.moved = l.moved, nil
+	return moved
 }
 
 // obey moves the topics of a slot to the server that is said to have it, and leaves the others alone.
 // Servers that send a topic to and fro do not agree yet: it waits without a server for a while.
-func (l *link) obey(ctx context.Context, to slotMove, have map[string]struct{}) {
+func (l *link) obey(ctx context.Context, number int, address string, have map[string]struct{}) {
+	names := slices.DeleteFunc(l.names(), func(name string) bool { return slot.Of(name) != number })
+	if len(names) == 0 {
+		return
+	}
 	masters, _ := l.hub.store.nodes(ctx)
-	for _, name := range l.names() {
-		if slot.Of(name) != to.slot {
-			continue
-		}
+	for _, name := range names {
 		delete(have, name)
-		if node := masters[to.address]; node != nil && l.hub.sendOn(name) {
-			l.move(name, to.address, node)
+		if node := masters[address]; node != nil && l.hub.sendOn(name) {
+			l.move(name, address, node)
 		} else {
 			l.move(name, "", nil)
 		}
