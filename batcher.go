@@ -228,9 +228,7 @@ func (p *pipeline) end() {
 	p.cancel()
 	reply := 0
 	for _, t := range p.tickets {
-		if p.err != nil && unanswered(t.cmd) { // a hook that sends nothing says so to Exec alone
-			t.cmd.SetErr(p.err)
-		}
+		t.cmd.SetErr(errorIn(t.cmd, p.err))
 		reply = max(reply, replySize(t.cmd))
 	}
 	p.leave(reply)
@@ -248,7 +246,16 @@ func replySize(cmd redis.Cmder) int {
 	return len(raw.Val())
 }
 
-// unanswered reports whether a claim or a commit has neither a reply nor an error.
+// errorIn is the error of a command in a pipeline: that of the pipeline where it has neither a reply nor
+// an error, since a hook that sends nothing says so to Exec alone.
+func errorIn(cmd redis.Cmder, pipeline error) error {
+	if unanswered(cmd) {
+		return pipeline
+	}
+	return cmd.Err()
+}
+
+// unanswered reports whether a command has neither a reply nor an error.
 func unanswered(cmd redis.Cmder) bool {
 	switch c := cmd.(type) {
 	case *redis.RawCmd:

@@ -151,6 +151,7 @@ func (c *core) check(ctx context.Context) ([]Finding, error) {
 	go func() { // a server that hangs may keep it longer than the caller has
 		defer c.active.leave()
 		defer close(done)
+		defer k.survive()
 		k.run(ctx)
 	}()
 	select {
@@ -172,7 +173,10 @@ func (k *checkup) run(ctx context.Context) {
 	}
 	var looking sync.WaitGroup
 	for _, s := range servers {
-		looking.Go(func() { k.add(s.inspect(ctx)) })
+		looking.Go(func() {
+			defer k.survive()
+			k.add(s.inspect(ctx))
+		})
 	}
 	looking.Wait()
 	k.replicaClocks(ctx)
@@ -208,6 +212,13 @@ func (k *checkup) failed(err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.errs = append(k.errs, err)
+}
+
+// survive makes a failure of a hook that panics.
+func (k *checkup) survive() {
+	if v := recover(); v != nil {
+		k.failed(hookPanic(v))
+	}
 }
 
 func (k *checkup) result() ([]Finding, error) {

@@ -370,7 +370,7 @@ func othersStay(w clusterWorld) {
 	waiting, bystander := other.start(w.Context(), moving, moves.charge), other.start(w.Context(), staying, stays.charge)
 	<-other.looked
 	<-other.looked
-	connections := w.subscribers(from)
+	connections, refused := w.subscribers(from), rejected(w, "sunsubscribe", from)
 
 	require.NoError(w, w.Migrate(w.Context(), slot.Of(w.name(moving)), to))
 	<-other.looked // on the new master
@@ -379,6 +379,7 @@ func othersStay(w clusterWorld) {
 	waiting.returned(w, "moved")
 	assert.Subset(w, w.subscribers(from), connections)
 	assert.EqualValues(w, 1, reads.n.Load())
+	assert.Equal(w, refused, rejected(w, "sunsubscribe", from), "what was refused is not ended")
 
 	stays.answer("stayed", nil)
 	second.returned(w, "stayed")

@@ -336,6 +336,38 @@ func TestJoinedCallerDoesNotSeeWhatTheFirstDoesWithItsValue(t *testing.T) {
 	})
 }
 
+// Those who joined share what one of them decoded, where assignment copies all of a T.
+func TestJoinedCallersDecodeOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		texts, n := countDecodings(idempotent.Msgpack[string]())
+		next, answer := make(chan struct{}), make(chan struct{})
+		e := executorOn[string](t, idemtest.NewRedis(t), idempotent.WithCodec[string](texts),
+			idempotent.WithObserver(idempotent.ObserverFunc(func(_ context.Context, e idempotent.Event) {
+				if e.Kind == idempotent.EventReplayed {
+					<-next
+				}
+			})))
+		const joined = 5
+		for range 1 + joined {
+			go func() {
+				v, err := e.Run(t.Context(), "key", func(context.Context) (string, error) {
+					<-answer
+					return "charged", nil
+				})
+				assert.NoError(t, err)
+				assert.Equal(t, "charged", v)
+			}()
+		}
+		synctest.Wait()
+		close(answer)
+		for range joined {
+			next <- struct{}{}
+			synctest.Wait()
+		}
+		assert.EqualValues(t, 1, n.Load())
+	})
+}
+
 func TestRecordOfAnotherCodecIsNotRead(t *testing.T) {
 	plain := codecOf[string]{
 		encode: func(v string) ([]byte, error) { return []byte(v), nil },

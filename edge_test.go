@@ -3,6 +3,7 @@ package idempotent_test
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"os"
 	"runtime"
@@ -612,6 +613,69 @@ func TestClientHookPanics(t *testing.T) {
 			first.returned(w, "charged")
 		})
 	})
+	t.Run("in a renewal, acknowledged", func(t *testing.T) {
+		onReplicatedRedis(t, func(w *replicated) {
+			w.lease = 3 * time.Second
+			x := w.executor(acked)
+			hook := &dropper{name: "evalsha", do: panics}
+			hook.done.Store(true) // pipelines alone
+			x.client.AddHook(hook)
+			p := w.provider()
+			first := x.start(w.Context(), "k", p.charge)
+			<-p.started
+			hook.inPipeline.Store(true)
+			x.Wait(w, idempotent.EventRenewed, 1)
+			assert.False(w, hook.inPipeline.Load())
+			p.answer("charged", nil)
+			first.returned(w.world, "charged")
+		})
+	})
+	t.Run("with the error of a claim, not acknowledged", func(t *testing.T) {
+		onRealRedis(t, func(w *world) {
+			x := w.executor(acked) // there are no replicas
+			x.client.AddHook(rethrower{})
+			p := w.provider()
+			p.answer("charged", nil)
+			require.ErrorIs(w, x.start(w.Context(), "k", p.charge).wait(w).err, idempotent.ErrUnavailable)
+			assert.Zero(w, p.count())
+		})
+	})
+	t.Run("in a release", func(t *testing.T) {
+		inFakeTime(t, func(w *world) {
+			x := w.executor(idempotent.WithShouldIgnoreError(idempotent.IsRetryable))
+			x.client.AddHook(&dropper{name: "evalsha", do: panics})
+			p := w.provider()
+			p.answer("", idempotent.Retryable(errors.New("busy")))
+			require.EqualError(w, x.start(w.Context(), "k", p.charge).wait(w).err, "busy")
+			p.answer("charged", nil)
+			x.start(w.Context(), "k", p.charge).returned(w, "charged")
+		})
+	})
+	t.Run("in Peek and Check", func(t *testing.T) {
+		onRealRedis(t, func(w *world) {
+			x := w.executor()
+			x.client.AddHook(&dropper{name: "evalsha", do: panics})
+			x.client.AddHook(&dropper{name: "time", do: panics})
+			_, err := x.Peek(w.Context(), "k")
+			require.ErrorIs(w, err, idempotent.ErrUnavailable)
+			_, err = x.Check(w.Context())
+			require.ErrorIs(w, err, idempotent.ErrUnavailable)
+			_, err = x.Check(w.Context())
+			require.NoError(w, err)
+		})
+	})
+	t.Run("in the question of a cache", func(t *testing.T) {
+		onRealRedis(t, func(w *world) {
+			log := newLogWatch()
+			x := w.executor(idempotent.WithReplayCache(100), idempotent.WithLogger(slog.New(log)))
+			hook := &dropper{name: "publish", do: panics}
+			x.client.AddHook(hook)
+			_, err := x.Get(w.Context(), "unknown")
+			require.ErrorIs(w, err, idempotent.ErrNotFound)
+			log.await(w, cacheInUse)
+			assert.True(w, hook.done.Load())
+		})
+	})
 	for name, do := range map[string]func(){"while somebody waits": panics, "while somebody waits, and exits": runtime.Goexit} {
 		t.Run(name, func(t *testing.T) {
 			inFakeTime(t, func(w *world) {
@@ -630,6 +694,19 @@ func TestClientHookPanics(t *testing.T) {
 				assert.Equal(w, 1, p.count())
 			})
 		})
+	}
+}
+
+// A rethrower panics with the error of the first command of a pipeline.
+type rethrower struct{ refuse }
+
+func (rethrower) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		err := next(ctx, cmds)
+		if first := cmds[0].Err(); first != nil {
+			panic(first)
+		}
+		return err
 	}
 }
 

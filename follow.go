@@ -106,7 +106,7 @@ func (f *following) look(cfg *runConfig, s *settlement) (stage flight.Stage, err
 		return stage, nil
 	}
 	err = now.refuses(cfg)
-	if err == nil && stage == flight.Following && time.Since(f.began) >= cfg.waitTimeout { // it may have passed before Look
+	if err == nil && time.Since(f.began) >= cfg.waitTimeout { // it may have passed before Look
 		err = now.inProgress()
 	}
 	return stage, err

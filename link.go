@@ -326,6 +326,8 @@ func (l *link) redirected(err error, addr string) bool {
 		l.moved = make(map[int]string)
 	}
 	l.moved[n] = addr
+	// It refuses to end such a subscription as well, which is then not answered otherwise.
+	maps.DeleteFunc(l.dropped, func(name string, _ int) bool { return slot.Of(name) == n })
 	l.signal()
 	return true
 }

@@ -175,7 +175,8 @@ func WithReplicaAck(n int, timeout time.Duration) Option {
 // Do not use it where that is too long. Records that are deleted from Redis by other means than
 // Forget are replayed until they expire.
 //
-// Records above 64 KiB are not kept. Cached outcomes are reported, observed and given to hooks like
+// Records above 64 KiB are not kept; beside each, so is the value that callers share (see Codec), once
+// somebody has had it. Cached outcomes are reported, observed and given to hooks like
 // those that come from Redis. Each Run that does not find its key in the cache claims by a script,
 // to learn how long a record has to live: a little more work for Redis than without a cache.
 func WithReplayCache(entries int) Option {

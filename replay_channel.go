@@ -163,7 +163,8 @@ func (s *cacheSession) close() {
 // come back. With several, they are listed anew and asked each on its own connection.
 func (s *cacheSession) prove(ctx context.Context, round string) error {
 	if s.nodes == nil {
-		if err := s.link.store.client.Publish(ctx, s.link.private, round).Err(); err != nil {
+		store := s.link.store
+		if err := store.send(ctx, store.client, redis.NewIntCmd(ctx, "publish", s.link.private, round)); err != nil {
 			return err
 		}
 		return s.await(ctx, round)

@@ -129,10 +129,10 @@ func (s *store) renewAcknowledged(ctx context.Context, batch []renewal, eval eva
 	pipe := node.Pipeline()
 	cmds := queueRenewals(ctx, pipe, batch, eval)
 	wait := s.ack.queue(ctx, pipe)
-	_ = sendAll(ctx, pipe) // each command has its own error
+	err = sendAll(ctx, pipe)
 	for i := range batch {
 		r := &batch[i]
-		r.read(cmds[i], nil)
+		r.read(cmds[i], errorIn(cmds[i], err))
 		switch {
 		case r.err == nil:
 			r.err = s.ack.check(wait)

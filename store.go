@@ -122,9 +122,13 @@ func sendAll(ctx context.Context, pipe redis.Pipeliner) (err error) {
 // survive makes an error of a panic.
 func survive(err *error) {
 	if v := recover(); v != nil {
-		*err = panicCause(v)
+		*err = hookPanic(v)
 	}
 }
+
+// hookPanic is the error of a command whose hook panicked. It is none of those that Redis could have
+// answered, whatever the hook panicked with.
+func hookPanic(v any) error { return fmt.Errorf("panic: %v", v) }
 
 // claim stores the running record, for px ms, if there is none. It returns the record that is
 // there, nil if the claim was made; with its TTL, which takes a script, if that is asked for and via
@@ -281,9 +285,9 @@ func (s *store) renewPipeline(ctx context.Context, batch []renewal, eval evaluat
 	}
 	pipe := s.client.Pipeline()
 	cmds := queueRenewals(ctx, pipe, batch, eval)
-	_ = sendAll(ctx, pipe) // each command has its own error
+	err := sendAll(ctx, pipe)
 	for i, cmd := range cmds {
-		batch[i].read(cmd, s.heed(cmd.Err()))
+		batch[i].read(cmd, s.heed(errorIn(cmd, err)))
 	}
 }
 

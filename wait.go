@@ -217,7 +217,7 @@ func (w *wait) ask(ctx context.Context, next step) (finding, error) {
 		a := answer{err: redisError(ErrUnavailable, errHookExited)} // unless the step returns
 		defer func() {
 			if v := recover(); v != nil { // in a hook of the client
-				a.err = redisError(ErrUnavailable, panicCause(v))
+				a.err = redisError(ErrUnavailable, hookPanic(v))
 			}
 			select {
 			case answers <- a:
