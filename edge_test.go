@@ -697,13 +697,13 @@ func TestClientHookPanics(t *testing.T) {
 	}
 }
 
-// A rethrower panics with the error of the first command of a pipeline.
+// A rethrower panics with the redis.Nil of the first command of a pipeline.
 type rethrower struct{ refuse }
 
 func (rethrower) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
 		err := next(ctx, cmds)
-		if first := cmds[0].Err(); first != nil {
+		if first := cmds[0].Err(); errors.Is(first, redis.Nil) {
 			panic(first)
 		}
 		return err
