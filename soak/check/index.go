@@ -270,7 +270,7 @@ func (e *execution) note(ev history.Event) {
 			e.end, e.outcome = ev.At, ev.Outcome
 		}
 	case history.Lost:
-		e.lost = ev.At
+		e.lost = min(e.lost, ev.At)
 	case history.Renewed:
 		e.renewals = append(e.renewals, ev.At)
 	case history.Recorded, history.Released, history.Abandoned, history.Unrecorded:

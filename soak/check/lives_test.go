@@ -1,6 +1,7 @@
 package check_test
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/idempotent-go/idempotent/soak/history"
@@ -271,6 +272,22 @@ func TestWhatIsAllowedInLivesIsNoViolation(t *testing.T) {
 			s.invoke(0, "1", a, history.Ask{})
 			s.begin(5, "1", 1)
 			s.end(55, "1", history.Value)
+			s.of(357, "1", history.Recorded)
+			s.returns(358, "1", history.GotValue, "1")
+			s.forgets(400, "f", a)
+			s.replays(2000, "2", b, "1")
+		}},
+		{"many who waited for a commit that may arrive once more", func(s *story) {
+			s.fault(0, 80)
+			s.invoke(0, "1", a, history.Ask{})
+			s.begin(5, "1", 1)
+			for i := range 25 {
+				s.invoke(10+i, fmt.Sprint("waits ", i), b, history.Ask{})
+			}
+			s.end(55, "1", history.Value)
+			for i := range 25 {
+				s.returns(60+i, fmt.Sprint("waits ", i), history.GotValue, "1")
+			}
 			s.of(357, "1", history.Recorded)
 			s.returns(358, "1", history.GotValue, "1")
 			s.forgets(400, "f", a)

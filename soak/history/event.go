@@ -15,7 +15,7 @@ const (
 	Invoke Kind = "invoke" // a method of the executor is about to be called: Op, Ask
 	Begin  Kind = "begin"  // fn begins: Attempt
 	Step   Kind = "step"   // fn goes on: Alive
-	Lost   Kind = "lost"   // fn's context ended with ErrLeaseLost
+	Lost   Kind = "lost"   // fn's context ended with ErrLeaseLost, or the Observer heard so
 	End    Kind = "end"    // fn is about to return: Outcome, Alive
 	Return Kind = "return" // the call returned: Result, Of, Intact, Source, Attempt
 )

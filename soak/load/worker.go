@@ -233,12 +233,15 @@ func (w *worker) observe(ctx context.Context, e idempotent.Event) {
 	case idempotent.EventJoined:
 		by.joined.Store(e.Key, true)
 		return
-	case idempotent.EventRenewed:
+	case idempotent.EventRenewed, idempotent.EventLeaseLost: // heard in no call
 		running, ok := w.current.Load(execution{e.Key, e.Attempt})
 		if !ok {
 			return
 		}
 		out.Kind, out.Call = history.Renewed, running.(string)
+		if e.Kind == idempotent.EventLeaseLost {
+			out.Kind = history.Lost
+		}
 	case idempotent.EventRecorded:
 		out.Kind = history.Recorded
 	case idempotent.EventReleased:
