@@ -26,7 +26,7 @@ func run(args []string, out, progress io.Writer) error {
 	}
 	s := settings{crowd: 10_000, records: 50_000}
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
-	flags.IntVar(&s.rounds, "rounds", 30, "rounds of each comparison")
+	flags.IntVar(&s.rounds, "rounds", 30, "rounds of each comparison; of many goroutines, four times as many")
 	flags.DurationVar(&s.slice, "slice", 60*time.Millisecond, "time of each contender in a round")
 	flags.IntVar(&s.wakes, "wakes", 600, "how often a waiter in another process is woken")
 	flags.DurationVar(&s.window, "window", 20*time.Second, "how long the renewals of executions in flight are observed")

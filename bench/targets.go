@@ -44,8 +44,8 @@ func (e *env) compare(c comparison) (row, error) {
 }
 
 func (e *env) measure(c *comparison) ([][]float64, error) {
-	if c.floorCall == nil {
-		return alternate(e.rounds, e.slice, c.floor, c.this)
+	if c.floorCall == nil { // where many goroutines share few cores, a round says little
+		return alternate(4*e.rounds, e.slice, c.floor, c.this)
 	}
 	c.floor, c.this = serial(c.floorCall), serial(c.thisCall)
 	return interleave(e.rounds, e.slice, c.floorCall, c.thisCall)
