@@ -52,9 +52,17 @@ func (e *env) cacheHitWith(name string, codec idempotent.Codec[string]) ([]row, 
 	allocations := allocationRow(what+": allocations", decode, hit, 2, &err)
 	return []row{{
 		measure: what, floor: span(median(times[0])), floorCmds: "0", this: span(this), thisCmds: counted.text(countedOps),
-		ratio: "+" + span(this-median(times[0])), spread: timeQuartiles(times[1]),
+		ratio: more(this - median(times[0])), spread: timeQuartiles(times[1]),
 		target: "under 300 ns; 0 commands", met: judge(this < 300 && counted.sent == 0),
 	}, allocations}, err
+}
+
+// more is a difference of times, with its sign.
+func more(ns float64) string {
+	if ns < 0 {
+		return "−" + span(-ns)
+	}
+	return "+" + span(ns)
 }
 
 // untilCached waits until hits ask Redis nothing, which they do from when the cache's subscription
