@@ -199,8 +199,8 @@ func copied(t reflect.Type) bool {
 	case reflect.Array:
 		return copied(t.Elem())
 	case reflect.Struct:
-		for i := range t.NumField() {
-			if !copied(t.Field(i).Type) {
+		for field := range t.Fields() {
+			if !copied(field.Type) {
 				return false
 			}
 		}
