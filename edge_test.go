@@ -599,35 +599,13 @@ func TestClientHookPanics(t *testing.T) {
 	})
 	t.Run("in a renewal", func(t *testing.T) {
 		inFakeTime(t, func(w *world) {
-			x := w.executor()
-			hook := &dropper{name: "evalsha", do: panics}
-			hook.done.Store(true) // pipelines alone
-			x.client.AddHook(hook)
-			p := w.provider()
-			first := x.start(w.Context(), "k", p.charge)
-			<-p.started
-			hook.inPipeline.Store(true)
-			x.Wait(w, idempotent.EventRenewed, 1)
-			assert.False(w, hook.inPipeline.Load())
-			p.answer("charged", nil)
-			first.returned(w, "charged")
+			survivesRenewal(w, w.executor(), panics)
 		})
 	})
 	t.Run("in a renewal, acknowledged", func(t *testing.T) {
 		onReplicatedRedis(t, func(w *replicated) {
 			w.lease = 3 * time.Second
-			x := w.executor(acked)
-			hook := &dropper{name: "evalsha", do: panics}
-			hook.done.Store(true) // pipelines alone
-			x.client.AddHook(hook)
-			p := w.provider()
-			first := x.start(w.Context(), "k", p.charge)
-			<-p.started
-			hook.inPipeline.Store(true)
-			x.Wait(w, idempotent.EventRenewed, 1)
-			assert.False(w, hook.inPipeline.Load())
-			p.answer("charged", nil)
-			first.returned(w.world, "charged")
+			survivesRenewal(w.world, w.executor(acked), panics)
 		})
 	})
 	t.Run("with the error of a claim, not acknowledged", func(t *testing.T) {
@@ -695,6 +673,22 @@ func TestClientHookPanics(t *testing.T) {
 			})
 		})
 	}
+}
+
+// survivesRenewal has one pipeline of renewals panic, and the lease be kept all the same.
+func survivesRenewal(w *world, x *executor, panics func()) {
+	w.Helper()
+	hook := &dropper{name: "evalsha", do: panics}
+	hook.done.Store(true) // pipelines alone
+	x.client.AddHook(hook)
+	p := w.provider()
+	first := x.start(w.Context(), "k", p.charge)
+	<-p.started
+	hook.inPipeline.Store(true)
+	x.Wait(w, idempotent.EventRenewed, 1)
+	assert.False(w, hook.inPipeline.Load())
+	p.answer("charged", nil)
+	first.returned(w, "charged")
 }
 
 // A rethrower panics with the redis.Nil of the first command of a pipeline.
