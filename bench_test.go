@@ -34,7 +34,7 @@ func newBench(b *testing.B) bench {
 
 func (b bench) executor(client redis.UniversalClient, opts ...idempotent.Option) *idempotent.Executor[string] {
 	b.Helper()
-	x, err := idempotent.New[string](client, opts...)
+	x, err := idempotent.New[string](client, "default", opts...)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -197,9 +197,9 @@ func BenchmarkRunMany(b *testing.B) {
 	bench := newBench(b)
 	x := bench.executor(bench.client)
 	bench.measure(func(i int) error {
-		calls := make([]idempotent.Call[string], 100)
+		calls := make([]idempotent.BatchCall[string], 100)
 		for j := range calls {
-			calls[j] = idempotent.Call[string]{Key: strconv.Itoa(100*i + j), Fn: charged}
+			calls[j] = idempotent.BatchCall[string]{Key: strconv.Itoa(100*i + j), Fn: charged}
 		}
 		for _, outcome := range x.RunMany(b.Context(), calls) {
 			if outcome.Err != nil {

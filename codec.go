@@ -1,14 +1,14 @@
 package idempotent
 
 import (
-	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"reflect"
-	"sync"
 
 	"github.com/vmihailenco/msgpack/v5"
+
+	"github.com/idempotent-go/idempotent/internal/msgpackx"
+	"github.com/idempotent-go/idempotent/internal/record"
 )
 
 // A Codec turns results into bytes and back. Every caller but the one that ran fn gets a value
@@ -26,36 +26,11 @@ type Codec[T any] interface {
 	Decode(data []byte) (T, error)
 }
 
-// A codecID in the record keeps one codec from reading what another one wrote and making
-// something plausible of it. Codecs from outside share codecCustom.
-type codecID byte
-
-const (
-	codecCustom codecID = iota
-	codecMsgpack
-	codecJSON
-	codecRaw
-)
-
-func (id codecID) String() string {
-	switch id {
-	case codecCustom:
-		return "custom"
-	case codecMsgpack:
-		return "msgpack"
-	case codecJSON:
-		return "JSON"
-	case codecRaw:
-		return "raw"
-	}
-	return fmt.Sprintf("unknown (%d)", byte(id))
-}
-
-func codecOf(c any) codecID {
-	if known, ok := c.(interface{ codecID() codecID }); ok {
+func codecOf(c any) record.CodecID {
+	if known, ok := c.(interface{ codecID() record.CodecID }); ok {
 		return known.codecID()
 	}
-	return codecCustom
+	return record.CodecCustom
 }
 
 // Msgpack is the default codec: MessagePack as github.com/vmihailenco/msgpack/v5 writes it, with
@@ -65,67 +40,30 @@ func codecOf(c any) codecID {
 func Msgpack[T any]() Codec[T] {
 	typ := reflect.TypeFor[T]()
 	return msgpackCodec[T]{
-		mayCycle:  mayCycle(typ, make(map[reflect.Type]bool)),
-		mayNarrow: mayNarrow(typ, make(map[reflect.Type]bool)),
+		mayCycle:  msgpackx.MayCycle(typ, make(map[reflect.Type]bool)),
+		mayNarrow: msgpackx.MayNarrow(typ, make(map[reflect.Type]bool)),
 	}
 }
 
 type msgpackCodec[T any] struct{ mayCycle, mayNarrow bool }
 
-func (msgpackCodec[T]) codecID() codecID { return codecMsgpack }
+func (msgpackCodec[T]) codecID() record.CodecID { return record.CodecMsgpack }
 
 func (c msgpackCodec[T]) Encode(v T) ([]byte, error) {
-	if c.mayCycle && cycles(reflect.ValueOf(&v), make(map[place]bool)) {
-		return nil, errCycle
+	if c.mayCycle && msgpackx.Cycles(reflect.ValueOf(&v), make(map[msgpackx.Place]bool)) {
+		return nil, msgpackx.ErrCycle
 	}
 	return msgpack.Marshal(&v)
 }
 
 func (c msgpackCodec[T]) Decode(data []byte) (T, error) {
 	var v T
-	err := decoders.decode(data, &v)
-	if err == nil && c.mayNarrow && narrowed(data, &v) {
-		err = errNarrow
+	err := msgpackx.Decoders.Decode(data, &v)
+	if err == nil && c.mayNarrow && msgpackx.Narrowed(data, &v) {
+		err = msgpackx.ErrNarrow
 	}
 	return v, err
 }
-
-// A decoder is what many decodings of msgpack can share, one after another.
-type decoder struct {
-	in  bytes.Reader
-	dec msgpack.Decoder
-}
-
-// decoders are at rest.
-var decoders decoderPool
-
-type decoderPool struct{ sync.Pool }
-
-func (p *decoderPool) decode(data []byte, v any) error {
-	d, ok := p.Get().(*decoder)
-	if !ok {
-		d = new(decoder)
-	}
-	err := d.decode(data, v)
-	p.Put(d) // not after a panic, which may have left anything in it
-	return err
-}
-
-func (d *decoder) decode(data []byte, v any) error {
-	d.in.Reset(data)
-	defer d.in.Reset(nil)
-	d.dec.Reset(&d.in)
-	d.dec.UseLooseInterfaceDecoding(true)
-	if err := d.dec.Decode(v); err != nil {
-		return err
-	}
-	if d.in.Len() > 0 {
-		return errTrailingData
-	}
-	return nil
-}
-
-var errTrailingData = errors.New("data after the value")
 
 // JSON is the codec of encoding/json. It is larger and slower than msgpack, and can be read by
 // people and other languages.
@@ -133,7 +71,7 @@ func JSON[T any]() Codec[T] { return jsonCodec[T]{} }
 
 type jsonCodec[T any] struct{}
 
-func (jsonCodec[T]) codecID() codecID { return codecJSON }
+func (jsonCodec[T]) codecID() record.CodecID { return record.CodecJSON }
 
 func (jsonCodec[T]) Encode(v T) ([]byte, error) { return json.Marshal(&v) }
 
@@ -148,7 +86,7 @@ func Raw[T ~[]byte | ~string]() Codec[T] { return rawCodec[T]{} }
 
 type rawCodec[T ~[]byte | ~string] struct{}
 
-func (rawCodec[T]) codecID() codecID { return codecRaw }
+func (rawCodec[T]) codecID() record.CodecID { return record.CodecRaw }
 
 func (rawCodec[T]) Encode(v T) ([]byte, error) { return []byte(v), nil }
 
@@ -175,16 +113,16 @@ func encodeValue[T any](c Codec[T], v T) (data []byte, err error) {
 	return data, nil
 }
 
-func decodeValue[T any](c Codec[T], rec *record) (v T, err error) {
-	if id := codecOf(c); id != rec.codec {
-		return v, fmt.Errorf("%w: it was written with the %v codec, this executor has %v", ErrCorruptRecord, rec.codec, id)
+func decodeValue[T any](c Codec[T], rec *record.Record) (v T, err error) {
+	if id := codecOf(c); id != rec.Codec {
+		return v, fmt.Errorf("%w: it was written with the %v codec, this executor has %v", ErrCorruptRecord, rec.Codec, id)
 	}
 	defer func() {
 		if p := recover(); p != nil {
 			err = &causeError{text: fmt.Sprintf("%v: codec %v panicked decoding a %T", ErrCorruptRecord, codecOf(c), v), sentinel: ErrCorruptRecord, cause: panicCause(p)}
 		}
 	}()
-	v, err = c.Decode(rec.payload)
+	v, err = c.Decode(rec.Payload)
 	if err != nil {
 		var zero T
 		return zero, &causeError{text: fmt.Sprintf("%v: codec %v cannot decode it as a %T", ErrCorruptRecord, codecOf(c), v), sentinel: ErrCorruptRecord, cause: err}

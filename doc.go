@@ -6,8 +6,7 @@
 // caller run the function. The others wait, are notified, and get the same value or the same
 // error, replayed; so does everybody who comes later, until the TTL is over.
 //
-//	charges, err := idempotent.New[Charge](rdb,
-//		idempotent.WithNamespace("payments"),
+//	charges, err := idempotent.New[Charge](rdb, "payments",
 //		idempotent.WithTTL(24*time.Hour),
 //		idempotent.WithShouldIgnoreError(idempotent.IsRetryable))
 //
@@ -21,7 +20,7 @@
 //
 // # The key
 //
-// A key names one operation, in one namespace ([WithNamespace]), and is chosen by the caller: the
+// A key names one operation, in the namespace of its executor ([New]), and is chosen by the caller: the
 // number of an order, the id of a webhook, what a client sent as its Idempotency-Key. [HashKey]
 // makes one out of several parts. With [WithFingerprint], the same key for another request is
 // refused with [ErrKeyReused] instead of being answered with somebody else's result.

@@ -4,8 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
+	"reflect"
 	"time"
+
+	"github.com/idempotent-go/idempotent/internal/errtree"
+	"github.com/idempotent-go/idempotent/internal/record"
+	"github.com/idempotent-go/idempotent/internal/rediserr"
 )
 
 // Errors of this package, to be matched with errors.Is. Those that say "fn did not run" are safe
@@ -40,7 +44,7 @@ var (
 	// ErrCorruptRecord: what is stored under the key cannot be read: bytes that this library did
 	// not write, a newer version's record, or a result that does not decode into T. fn did not
 	// run, and does not until Forget, or until the record expires.
-	ErrCorruptRecord = errors.New("idempotent: record cannot be read")
+	ErrCorruptRecord = record.ErrCorrupt
 
 	// ErrNotFound: Get found nothing under the key.
 	ErrNotFound = errors.New("idempotent: nothing is recorded")
@@ -138,7 +142,7 @@ func Retryable(err error) error {
 // method Retryable() bool that says so. It is the usual argument of WithShouldIgnoreError. A
 // timeout is not retryable by itself: whether it did something is not known.
 func IsRetryable(err error) (retryable bool) {
-	visitErrors(err, func(node error) bool {
+	errtree.Visit(err, func(node error) bool {
 		r, ok := node.(interface{ Retryable() bool })
 		retryable = ok && r.Retryable()
 		return !retryable
@@ -189,12 +193,7 @@ func (e *causeError) Unwrap() []error {
 // redisError wraps what Redis or the client said under sentinel. Redis quotes the arguments of a
 // command it does not know, and these may hold a payload.
 func redisError(sentinel, cause error) error {
-	return &causeError{text: fmt.Sprintf("%v: %s", sentinel, redisText(cause)), sentinel: sentinel, cause: cause}
-}
-
-func redisText(err error) string {
-	text, _, _ := strings.Cut(err.Error(), ", with args beginning with")
-	return text
+	return &causeError{text: fmt.Sprintf("%v: %s", sentinel, rediserr.Text(cause)), sentinel: sentinel, cause: cause}
 }
 
 func errorsIsAny(err error, targets ...error) bool {
@@ -231,4 +230,28 @@ func contextError(ctx context.Context) error {
 		return cause
 	}
 	return &causeError{text: fmt.Sprintf("%v: %v", err, cause), sentinel: err, cause: cause}
+}
+
+// invalid is an ErrInvalidOption that names the option, its value and what is allowed.
+func invalid(option, argument, value, allowed string) error {
+	return fmt.Errorf("%w: %s: %s is %s; allowed: %s", ErrInvalidOption, option, argument, value, allowed)
+}
+
+func isNil(v reflect.Value) bool {
+	switch v.Kind() {
+	case reflect.Pointer, reflect.Map, reflect.Slice, reflect.Interface, reflect.Func, reflect.Chan:
+		return v.IsNil()
+	}
+	return false
+}
+
+// both is the error of the executor together with fn's, either of which may be nil.
+func both(own, err error) error {
+	switch {
+	case own == nil:
+		return err
+	case err == nil:
+		return own
+	}
+	return fmt.Errorf("%w; %w", own, err)
 }

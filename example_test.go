@@ -12,6 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/idempotent-go/idempotent"
+	"github.com/idempotent-go/idempotent/idemcheck"
 )
 
 // A Charge is what the provider of these examples answers.
@@ -56,7 +57,7 @@ func exampleRedis() (rdb *redis.Client, stop func()) {
 // exampleExecutor is an executor on a Redis in memory.
 func exampleExecutor[T any](opts ...idempotent.Option) (x *idempotent.Executor[T], stop func()) {
 	rdb, stopRedis := exampleRedis()
-	x, err := idempotent.New[T](rdb, opts...)
+	x, err := idempotent.New[T](rdb, "default", opts...)
 	if err != nil {
 		panic(err)
 	}
@@ -70,8 +71,7 @@ func exampleExecutor[T any](opts ...idempotent.Option) (x *idempotent.Executor[T
 // them.
 func readmeExample(ctx context.Context, rdb redis.UniversalClient, provider *exampleProvider) (Charge, error) {
 	// README: begin
-	charges, err := idempotent.New[Charge](rdb,
-		idempotent.WithNamespace("payments"),
+	charges, err := idempotent.New[Charge](rdb, "payments",
 		idempotent.WithShouldIgnoreError(idempotent.IsRetryable))
 	if err != nil {
 		return Charge{}, err
@@ -98,8 +98,7 @@ func Example() {
 	provider := &exampleProvider{charges: make(map[string]Charge)}
 	ctx := context.Background()
 
-	charges, err := idempotent.New[Charge](rdb,
-		idempotent.WithNamespace("payments"),
+	charges, err := idempotent.New[Charge](rdb, "payments",
 		idempotent.WithTTL(24*time.Hour))
 	if err != nil {
 		fmt.Println(err)
@@ -387,7 +386,7 @@ func ExampleExecutor_Check() {
 			return err // Redis cannot be asked: try again, or fail
 		}
 		for _, f := range findings {
-			if f.Severity >= idempotent.SeverityUnsafe {
+			if f.Severity >= idemcheck.SeverityUnsafe {
 				return errors.New(f.String())
 			}
 			logger.Warn("redis", "code", f.Code, "server", f.Server, "found", f.Detail, "advice", f.Advice)
@@ -406,7 +405,7 @@ func ExampleWithCodec() {
 	ctx := context.Background()
 
 	for _, codec := range []idempotent.Codec[Charge]{idempotent.JSON[Charge](), idempotent.Msgpack[Charge]()} {
-		charges, err := idempotent.New[Charge](rdb, idempotent.WithCodec(codec))
+		charges, err := idempotent.New[Charge](rdb, "default", idempotent.WithCodec(codec))
 		if err != nil {
 			fmt.Println(err)
 			return

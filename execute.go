@@ -6,6 +6,13 @@ import (
 	"runtime"
 	"runtime/debug"
 	"time"
+
+	"github.com/idempotent-go/idempotent/internal/backoff"
+	"github.com/idempotent-go/idempotent/internal/errtree"
+	"github.com/idempotent-go/idempotent/internal/lease"
+	"github.com/idempotent-go/idempotent/internal/record"
+	"github.com/idempotent-go/idempotent/internal/rediserr"
+	"github.com/idempotent-go/idempotent/internal/store"
 )
 
 // An action is fn, whatever its T.
@@ -30,25 +37,38 @@ func (e *ending) cause() error {
 	return e.err
 }
 
-// What a call has of a fn that it ran.
-type performed struct {
-	value   any
-	fnErr   error
-	err     error      // of this package, beside it
-	hookErr *HookError // ShouldIgnoreError panicked
-	attempt uint32
-	at      time.Time // recorded at, zero if not
-
-	panicked *PanicError // detached only: for the caller to panic with
-	exited   bool        // detached only: for the caller to exit as well
+// A runner runs fn under leases.
+type runner struct {
+	*locker
+	renewer *lease.Renewer
+	codec   record.CodecID
+	encode  func(value any) ([]byte, error)
+	errors  *ErrorRegistry
 }
+
+// errorLost logs that callers will not find a registered error again.
+func (c *runner) errorLost(code string) {
+	c.logger.Warn("idempotent: registered error not stored or not restored", "code", code, "namespace", c.namespace)
+}
+
+func (c *runner) leaseRenewed(l *lease.Lease) {
+	c.observe(context.Background(), Event{Kind: EventRenewed, Key: l.Key, Attempt: int(l.Attempt)})
+}
+
+func (c *runner) leaseLost(l *lease.Lease) {
+	c.logger.Warn("idempotent: lease lost while fn runs", "key", l.Key, "namespace", c.namespace, "attempt", int(l.Attempt))
+	c.observe(context.Background(), Event{Kind: EventLeaseLost, Key: l.Key, Attempt: int(l.Attempt), Err: ErrLeaseLost})
+}
+
+// patience is how long to go on trying to tell Redis about an outcome: three leases, 5 s at least.
+func (c *runner) patience() time.Duration { return max(3*c.lease, 5*time.Second) }
 
 // A performance is one execution of fn under a lease, from the claim to the last word in Redis.
 type performance struct {
-	*core
+	*runner
 	op    *operation
 	lead  *leading
-	lease *lease
+	lease *lease.Lease
 	act   action
 
 	ctx   context.Context // the caller's
@@ -60,17 +80,17 @@ type performance struct {
 }
 
 // execute runs fn as the owner of the operation, and records what comes of it.
-func (c *core) execute(ctx context.Context, op *operation, lead *leading, l *lease, act action) result {
-	p := &performance{core: c, op: op, lead: lead, lease: l, act: act, ctx: ctx}
-	p.inner = &execution{info: RunInfo{Namespace: c.namespace, Key: op.key, Attempt: int(l.attempt)}, core: c}
+func (c *runner) execute(ctx context.Context, op *operation, lead *leading, l *lease.Lease, act action) result {
+	p := &performance{runner: c, op: op, lead: lead, lease: l, act: act, ctx: ctx}
+	p.inner = &execution{info: RunInfo{Namespace: c.namespace, Key: op.key, Attempt: int(l.Attempt)}, by: c.locker}
 	p.inner.outer, _ = ctx.Value(executionKey{}).(*execution)
 	base := ctx
 	if op.cfg.detached {
 		base = context.WithoutCancel(ctx)
 	}
 	p.fnCtx, p.end = context.WithCancelCause(context.WithValue(base, executionKey{}, p.inner))
-	l.key = op.key
-	c.renewer.keep(l, p)
+	l.Key = op.key
+	c.renewer.Keep(l, p)
 	lead.call.Publish(standing{phase: phaseRunning, fingerprint: op.fingerprint, lease: l})
 	p.observeClaimed()
 	if op.cfg.detached {
@@ -86,16 +106,16 @@ func (p *performance) observeClaimed() {
 	defer func() {
 		if !returned {
 			p.end(context.Canceled)
-			p.renewer.drop(p.lease)
-			p.disown(p.ctx, p.op, p.lease.attempt)
+			p.renewer.Drop(p.lease)
+			p.disown(p.ctx, p.op, p.lease.Attempt)
 		}
 	}()
-	p.observe(p.ctx, Event{Kind: EventClaimed, Key: p.op.key, Attempt: int(p.lease.attempt)})
+	p.observe(p.ctx, Event{Kind: EventClaimed, Key: p.op.key, Attempt: int(p.lease.Attempt)})
 	returned = true
 }
 
 // leaseLost ends fn's context.
-func (p *performance) leaseLost() {
+func (p *performance) LeaseLost() {
 	p.end(ErrLeaseLost)
 	p.lead.vacate(standing{}) // the others are not to wait for a fn that may never return
 }
@@ -130,7 +150,7 @@ func (p *performance) perform() (out *performed) {
 // performDetached runs fn in a goroutine of its own, which the caller may leave behind.
 func (p *performance) performDetached() result {
 	done := make(chan *performed, 1)
-	p.active.run(func() {
+	p.group.Run(func() {
 		out := &performed{exited: true} // unless perform returns
 		defer func() { done <- out }()
 		out = p.perform()
@@ -164,19 +184,19 @@ func (p *performance) conclude(end *ending, began time.Time) *performed {
 	defer p.lead.vacate(standing{}) // unless it was settled
 	p.ended = time.Now()
 	p.inner.over.Store(true)
-	lost := p.renewer.ending(p.lease)
-	defer p.renewer.drop(p.lease) // renewed for as long as the commit takes
+	lost := p.renewer.Ending(p.lease)
+	defer p.renewer.Drop(p.lease) // renewed for as long as the commit takes
 	stopped := p.fnCtx.Err() != nil
 	cause := context.Cause(p.fnCtx)
 	p.end(context.Canceled)
-	p.out = performed{value: end.value, fnErr: end.err, attempt: p.lease.attempt, panicked: end.panicked}
+	p.out = performed{value: end.value, fnErr: end.err, attempt: p.lease.Attempt, panicked: end.panicked}
 	told := false
 	defer func() {
 		if !told { // the observer exits the goroutine; what fn did is to be recorded all the same
 			p.finish(end, lost, stopped, cause)
 		}
 	}()
-	p.observe(p.ctx, Event{Kind: EventExecuted, Key: p.op.key, Attempt: int(p.lease.attempt), Duration: p.ended.Sub(began), Err: end.cause()})
+	p.observe(p.ctx, Event{Kind: EventExecuted, Key: p.op.key, Attempt: int(p.lease.Attempt), Duration: p.ended.Sub(began), Err: end.cause()})
 	told = true
 	p.finish(end, lost, stopped, cause)
 	return &p.out
@@ -210,16 +230,16 @@ var errExited = errors.New("idempotent: fn exited its goroutine")
 // cutShort reports whether fn, whose context has ended, failed because of that. Drivers that set
 // the context's deadline on a connection report it as a timeout of the network.
 func cutShort(err, cause error) (short bool) {
-	visitErrors(err, func(node error) bool {
+	errtree.Visit(err, func(node error) bool {
 		timeout, ok := node.(interface{ Timeout() bool })
-		short = isNode(node, context.Canceled) || isNode(node, context.DeadlineExceeded) || isNode(node, cause) || ok && timeout.Timeout()
+		short = errtree.IsNode(node, context.Canceled) || errtree.IsNode(node, context.DeadlineExceeded) || errtree.IsNode(node, cause) || ok && timeout.Timeout()
 		return !short
 	})
 	return short
 }
 
 func isUnknown(err error) (unknown bool) {
-	visitErrors(err, func(node error) bool {
+	errtree.Visit(err, func(node error) bool {
 		_, unknown = node.(*unknownError)
 		return !unknown
 	})
@@ -228,31 +248,31 @@ func isUnknown(err error) (unknown bool) {
 
 // settle records the outcome, or releases the operation if its error is one to ignore.
 func (p *performance) settle(end *ending) {
-	rec := &record{
-		kind:        kindDone,
-		token:       p.op.token,
-		attempt:     p.lease.attempt,
-		at:          time.UnixMilli(p.ended.UnixMilli()), // as it is read from Redis
-		fingerprint: p.op.fingerprint,
-		outcome:     outcomeValue,
-		codec:       p.codec,
-		payload:     end.payload,
+	rec := &record.Record{
+		Kind:        record.KindDone,
+		Token:       p.op.token,
+		Attempt:     p.lease.Attempt,
+		At:          time.UnixMilli(p.ended.UnixMilli()), // as it is read from Redis
+		Fingerprint: p.op.fingerprint,
+		Outcome:     record.OutcomeValue,
+		Codec:       p.codec,
+		Payload:     end.payload,
 	}
 	ignore := false
 	if err := end.cause(); err != nil {
-		rec.outcome, rec.codec, rec.payload = outcomeError, codecMsgpack, p.errors.encode(err, p.errorLost)
+		rec.Outcome, rec.Codec, rec.Payload = record.OutcomeError, record.CodecMsgpack, p.errors.encode(err, p.errorLost)
 		if end.panicked != nil {
-			rec.outcome = outcomePanic
+			rec.Outcome = record.OutcomePanic
 		}
 		ignore, p.out.hookErr = ignored(p.op.cfg, err)
 	}
-	raw := rec.encode()
-	rec.payload = payloadIn(raw, len(rec.payload)) // a copy: the value is the caller's now
+	raw := rec.Encode()
+	rec.Payload = record.PayloadIn(raw, len(rec.Payload)) // a copy: the value is the caller's now
 	switch {
 	case !ignore:
 		p.commit(rec, raw)
 	case p.op.cfg.ignored == ShareWithWaiters:
-		p.release(append([]byte{messageShared}, raw...), end.cause())
+		p.release(append([]byte{store.MessageShared}, raw...), end.cause())
 		p.lead.settle(settlement{rec: rec, source: Executed})
 	default:
 		p.release(nil, end.cause())
@@ -277,11 +297,11 @@ var errRefused = errors.New("somebody else has taken over")
 
 // commit stores the outcome. It goes on trying when the caller's context has ended, for a
 // bounded time.
-func (p *performance) commit(rec *record, raw []byte) {
-	event := Event{Key: p.op.key, Attempt: int(rec.attempt), Size: len(raw)}
-	mark := p.cache.mark()
-	ttl := p.op.cfg.recordTTL(rec.outcome)
-	stored, err := p.store.commit(context.WithoutCancel(p.ctx), p.op.via, p.op.name, raw, ttl)
+func (p *performance) commit(rec *record.Record, raw []byte) {
+	event := Event{Key: p.op.key, Attempt: int(rec.Attempt), Size: len(raw)}
+	mark := p.cache.Mark()
+	ttl := p.op.cfg.recordTTL(rec.Outcome)
+	stored, err := p.store.Commit(context.WithoutCancel(p.ctx), p.op.via, p.op.name, raw, ttl)
 	if err != nil {
 		stored, err = p.commitAgain(raw, ttl, event, err)
 	}
@@ -296,12 +316,12 @@ func (p *performance) commit(rec *record, raw []byte) {
 		p.lead.settle(settlement{rec: rec, source: Executed, err: p.out.err})
 	default:
 		event.Kind = EventRecorded
-		p.out.at = rec.at
-		mark.keep(p.op.key, rec, len(raw), ttl)
+		p.out.at = rec.At
+		mark.Keep(p.op.key, rec, len(raw), ttl)
 		p.lead.settle(settlement{rec: rec, stored: true, source: Executed})
 	}
 	if event.Kind == EventCommitFailed {
-		p.logger.Error("idempotent: outcome not recorded", "key", p.op.key, "namespace", p.namespace, "error", redisText(event.Err))
+		p.logger.Error("idempotent: outcome not recorded", "key", p.op.key, "namespace", p.namespace, "error", rediserr.Text(event.Err))
 	}
 	p.observe(p.ctx, event)
 }
@@ -312,13 +332,13 @@ func (p *performance) commitAgain(raw []byte, ttl time.Duration, event Event, er
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(p.ctx), p.patience())
 	defer cancel()
 	failed := func(err error) {
-		p.logger.Warn("idempotent: commit failed, trying again", "key", p.op.key, "namespace", p.namespace, "error", redisText(err))
+		p.logger.Warn("idempotent: commit failed, trying again", "key", p.op.key, "namespace", p.namespace, "error", rediserr.Text(err))
 		retried := event
 		retried.Kind, retried.Err = EventCommitRetried, err
 		p.observe(p.ctx, retried)
 	}
-	err = retryAfter(ctx, err, func() (err error) {
-		stored, err = p.store.commit(ctx, nil, p.op.name, raw, ttl)
+	err = backoff.Resume(ctx, err, func() (err error) {
+		stored, err = p.store.Commit(ctx, nil, p.op.name, raw, ttl)
 		return err
 	}, failed)
 	return stored, err
@@ -328,7 +348,7 @@ func (p *performance) commitAgain(raw []byte, ttl time.Duration, event Event, er
 // next one is told, or refused.
 func (p *performance) abandon(why error) {
 	p.leave(EventInterrupted, why, func(ctx context.Context) error {
-		return p.store.release(ctx, p.op.name, p.op.token, []byte{messageRead}, p.ownerless(p.op, p.lease.attempt))
+		return p.store.Release(ctx, p.op.name, p.op.token, []byte{store.MessageRead}, p.ownerless(p.op, p.lease.Attempt))
 	})
 }
 
@@ -336,17 +356,17 @@ func (p *performance) abandon(why error) {
 // outcome for those who wait, if they are to have it.
 func (p *performance) release(shared []byte, why error) {
 	p.leave(EventReleased, why, func(ctx context.Context) error {
-		return p.giveUp(ctx, p.op, p.lease.attempt, shared)
+		return p.giveUp(ctx, p.op, p.lease.Attempt, shared)
 	})
 }
 
 // leave ends the ownership without an outcome. When Redis does not answer, it goes on trying in
 // the background; the lease bounds the harm.
 func (p *performance) leave(kind EventKind, why error, release func(context.Context) error) {
-	p.renewer.drop(p.lease)
+	p.renewer.Drop(p.lease)
 	ctx := context.WithoutCancel(p.ctx)
 	if release(ctx) != nil {
-		p.inBackground(ctx, release)
+		p.group.Repeat(ctx, release)
 	}
-	p.observe(p.ctx, Event{Kind: kind, Key: p.op.key, Attempt: int(p.lease.attempt), Err: why})
+	p.observe(p.ctx, Event{Kind: kind, Key: p.op.key, Attempt: int(p.lease.Attempt), Err: why})
 }

@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
-	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/idempotent-go/idempotent/internal/pipeline"
+	"github.com/idempotent-go/idempotent/internal/record"
+	"github.com/idempotent-go/idempotent/internal/store"
 )
 
 // An Executor runs functions that return a T, once for each key. It may be used by any number of
@@ -20,8 +23,12 @@ type Executor[T any] struct {
 	sharable bool // a T is copied by assignment
 }
 
-// New makes an Executor on a go-redis client, which stays the caller's: Close does not close it.
-// It does not talk to Redis. Options that are not allowed are ErrInvalidOption, each named with
+// New returns an Executor on a go-redis client, which stays the caller's: Close does not close it.
+// New sends nothing to Redis.
+//
+// namespace is the first part of every name in Redis, and keeps executors apart that share a server:
+// 1 to 64 of the characters A-Z a-z 0-9 . _ / and -. Executors with the same namespace, in any
+// process, share their results, so give each kind of result a namespace of its own. Options that are not allowed are ErrInvalidOption, each named with
 // its value and what is allowed.
 //
 // The client's own timeouts bound each command. Set ContextTimeoutEnabled in its options to have
@@ -30,8 +37,8 @@ type Executor[T any] struct {
 // When more commands are under way than the client's PoolSize, claims and commits of many callers
 // share pipelines, in place of waiting for connections. They do not on a Cluster or a Ring, nor with
 // ContextTimeoutEnabled.
-func New[T any](client redis.UniversalClient, opts ...Option) (*Executor[T], error) {
-	cfg := defaultConfig()
+func New[T any](client redis.UniversalClient, namespace string, opts ...Option) (*Executor[T], error) {
+	cfg := defaultConfig(namespace)
 	for i, o := range opts {
 		if o == nil {
 			return nil, invalid("New", fmt.Sprintf("option %d", i), "nil", "an Option")
@@ -52,7 +59,7 @@ func New[T any](client redis.UniversalClient, opts ...Option) (*Executor[T], err
 		return encodeValue(codec.Codec, v)
 	}
 	return &Executor[T]{
-		core:     newCore(&cfg, newStore(client, &cfg), codecOf(codec.Codec), encode),
+		core:     newCore(&cfg, store.New(client, cfg.messageLimit, cfg.ack), codecOf(codec.Codec), encode),
 		codec:    codec.Codec,
 		hooks:    hooks,
 		sharable: copied(reflect.TypeFor[T]()),
@@ -80,7 +87,7 @@ func (e *Executor[T]) Run(ctx context.Context, key string, fn func(ctx context.C
 }
 
 // run is a Run whose commands go through via, nil for the client.
-func (e *Executor[T]) run(ctx context.Context, key string, fn func(ctx context.Context) (T, error), opts []RunOption, via processor) (T, error) {
+func (e *Executor[T]) run(ctx context.Context, key string, fn func(ctx context.Context) (T, error), opts []RunOption, via pipeline.Processor) (T, error) {
 	cfg, err := e.configure(ctx, fn == nil, opts)
 	if err != nil {
 		var zero T
@@ -103,22 +110,6 @@ func (f typedFn[T]) run(ctx context.Context) (any, error) {
 	}
 	return value, nil
 }
-
-// Get returns the outcome of key to somebody who only wants to know it: it runs nothing and
-// writes nothing. While an execution is under way, it waits for it as Run does. ErrNotFound means
-// that nobody has begun one, ErrInterrupted that one ended without an outcome, whatever the
-// policy. Options are those of Run; WithNoWait, WithWaitTimeout, WithFingerprint and WithReport
-// have an effect.
-func (e *Executor[T]) Get(ctx context.Context, key string, opts ...RunOption) (T, error) {
-	cfg, err := e.configure(ctx, false, opts)
-	if err != nil {
-		var zero T
-		return zero, err
-	}
-	return e.replayed(ctx, key, cfg, e.core.get(ctx, key, cfg))
-}
-
-func typeName[V any]() string { return reflect.TypeFor[V]().String() }
 
 func (e *Executor[T]) configure(ctx context.Context, nilFn bool, opts []RunOption) (*runConfig, error) {
 	if nilFn {
@@ -161,7 +152,7 @@ func (e *Executor[T]) executed(ctx context.Context, key string, cfg *runConfig, 
 
 // replayed is what a caller gets that did not run fn: its own copy of the outcome.
 func (e *Executor[T]) replayed(ctx context.Context, key string, cfg *runConfig, s settlement) (value T, err error) {
-	if s.rec != nil && s.rec.outcome == outcomeValue {
+	if s.rec != nil && s.rec.Outcome == record.OutcomeValue {
 		value, err = e.decode(&s)
 	}
 	if cfg.report != nil {
@@ -170,8 +161,8 @@ func (e *Executor[T]) replayed(ctx context.Context, key string, cfg *runConfig, 
 	switch {
 	case s.rec == nil:
 		return value, s.err
-	case s.rec.outcome != outcomeValue:
-		err = errorHook("OnErrorReplay", e.hooks.OnErrorReplay, ctx, key, e.core.errors.decode(s.rec, e.core.errorLost))
+	case s.rec.Outcome != record.OutcomeValue:
+		err = errorHook("OnErrorReplay", e.hooks.OnErrorReplay, ctx, key, e.core.runner.errors.decode(s.rec, e.core.runner.errorLost))
 	case err == nil:
 		value, err = hook("OnSuccessReplay", e.hooks.OnSuccessReplay, ctx, key, value)
 	}
@@ -183,27 +174,15 @@ func (e *Executor[T]) replayed(ctx context.Context, key string, cfg *runConfig, 
 func (e *Executor[T]) decode(s *settlement) (T, error) {
 	share := s.shared && e.sharable
 	if share {
-		if value, known := s.rec.decoded.Load().(T); known {
+		if value, known := s.rec.Decoded.Load().(T); known {
 			return value, nil
 		}
 	}
 	value, err := decodeValue(e.codec, s.rec)
 	if share && err == nil {
-		s.rec.decoded.Store(value)
+		s.rec.Decoded.Store(value)
 	}
 	return value, err
-}
-
-// report is what there is to report of a settlement whose value decoded with err.
-func (s *settlement) report(err error) (r Report) {
-	if s.rec == nil || err != nil {
-		return Report{}
-	}
-	r = Report{Source: s.source, Attempt: int(s.rec.attempt)}
-	if s.stored {
-		r.RecordedAt = s.rec.at
-	}
-	return r
 }
 
 func errorHook(name string, f func(context.Context, string, error) error, ctx context.Context, key string, err error) error {
@@ -217,17 +196,6 @@ func errorHook(name string, f func(context.Context, string, error) error, ctx co
 	return changed
 }
 
-// both is the error of the executor together with fn's, either of which may be nil.
-func both(own, err error) error {
-	switch {
-	case own == nil:
-		return err
-	case err == nil:
-		return own
-	}
-	return fmt.Errorf("%w; %w", own, err)
-}
-
 // Close ends the waits of all callers with ErrClosed, lets every fn that runs finish and be
 // recorded, stops the executor's goroutines, and returns when that is done. The Redis client
 // stays open. Later calls of any method return ErrClosed; a second Close returns nil. An fn must
@@ -235,88 +203,4 @@ func both(own, err error) error {
 func (e *Executor[T]) Close() error {
 	e.core.close()
 	return nil
-}
-
-// Peek says what is stored under key. It never runs anything and never waits.
-func (e *Executor[T]) Peek(ctx context.Context, key string) (Status, error) {
-	return e.core.peek(ctx, key)
-}
-
-// Forget removes whatever is stored under key, so that the next Run runs fn, at attempt 1. Those
-// who wait for the key go on at once. A running fn is not stopped at once: it loses its lease at
-// its next renewal, and meanwhile another may run. If it returns before that and nobody else has
-// begun, its outcome is recorded; docs/guarantees.md has what else can follow. An error means that it
-// is not known whether the key was forgotten: look at it before you call Forget again, since
-// somebody may have run fn anew. Forgetting an unknown key is no error.
-func (e *Executor[T]) Forget(ctx context.Context, key string) error {
-	return e.core.forget(ctx, key)
-}
-
-// Resolve records value as the outcome of key, for an operator who found out what an interrupted
-// execution did. Those who wait for the key get it, as does every later Run until the TTL is
-// over. It also settles an execution that is still running, whose fn then loses its lease, and a
-// key that nobody has run. An outcome that is recorded already is left alone: ErrAlreadyRecorded.
-// opts are WithTTL and WithFingerprint; others have no effect.
-func (e *Executor[T]) Resolve(ctx context.Context, key string, value T, opts ...RunOption) error {
-	cfg, err := e.configure(ctx, false, opts)
-	if err != nil {
-		return err
-	}
-	payload, err := encodeValue(e.codec, value)
-	if err != nil {
-		return err
-	}
-	return e.core.resolve(ctx, key, cfg, payload)
-}
-
-// A Status is what Peek found.
-type Status struct {
-	State State
-	// Attempt is the number of the execution in question, 0 if there is none.
-	Attempt int
-	// Age is how long ago the execution began or, when it is over, was recorded, by the clocks of
-	// the two processes.
-	Age time.Duration
-	// LeaseLeft is how long the owner's lease still lasts, for StateRunning.
-	LeaseLeft time.Duration
-	// TTLLeft is how long the record still lasts.
-	TTLLeft time.Duration
-	// Size is the size of the record in bytes.
-	Size int
-}
-
-// A State is where an operation stands.
-type State uint8
-
-const (
-	// StateAbsent: nothing is stored; Run would run fn.
-	StateAbsent State = iota
-	// StateRunning: somebody runs fn and holds its lease.
-	StateRunning
-	// StateAbandoned: an execution ended without an outcome, and nobody has called since. Run
-	// would do what WithInterrupted says.
-	StateAbandoned
-	// StateInterrupted: an execution ended without an outcome and is refused until Forget or
-	// Resolve.
-	StateInterrupted
-	// StateSucceeded: a value is recorded.
-	StateSucceeded
-	// StateFailed: an error or a panic is recorded.
-	StateFailed
-)
-
-var stateNames = [...]string{
-	StateAbsent:      "absent",
-	StateRunning:     "running",
-	StateAbandoned:   "abandoned",
-	StateInterrupted: "interrupted",
-	StateSucceeded:   "succeeded",
-	StateFailed:      "failed",
-}
-
-func (s State) String() string {
-	if int(s) >= len(stateNames) {
-		return fmt.Sprintf("State(%d)", uint8(s))
-	}
-	return stateNames[s]
 }

@@ -8,29 +8,6 @@ import (
 	"github.com/idempotent-go/idempotent/internal/flight"
 )
 
-// A standing is where the callers of one key in this process stand.
-type standing struct {
-	phase       phase
-	fingerprint []byte     // running: what for
-	lease       clock      // running: what is left of the owner's lease
-	outcome     settlement // when settled
-}
-
-// A clock says how much time is left.
-type clock interface{ left() time.Duration }
-
-// until is the clock of a fixed moment.
-type until time.Time
-
-func (u until) left() time.Duration { return max(0, time.Until(time.Time(u))) }
-
-type phase uint8
-
-const (
-	phaseAsking phase = iota
-	phaseRunning
-)
-
 // standingAfter is what those know who take over from a leader that left with err: callers that
 // do not wait need not ask again, one after the other, what one of them has just been told.
 func standingAfter(op *operation, err error) standing {
@@ -56,7 +33,22 @@ type following struct {
 	nested bool
 }
 
-func (c *core) manner(cfg *runConfig, began time.Time) (m flight.Manner[standing]) {
+// A crowd is the callers of this process, by key.
+type crowd struct {
+	*events
+	flights flight.Group[standing]
+	closing context.Context
+}
+
+// closingOf is closed when close ends the run, nil if it does not.
+func (c *crowd) closingOf(nested bool) <-chan struct{} {
+	if nested {
+		return nil
+	}
+	return c.closing.Done()
+}
+
+func (c *crowd) manner(cfg *runConfig, began time.Time) (m flight.Manner[standing]) {
 	m.Deadline, m.Ready = began.Add(cfg.waitTimeout), c.observer == nil
 	if cfg.eager() {
 		m.Heeds = cfg.heeds
@@ -66,7 +58,7 @@ func (c *core) manner(cfg *runConfig, began time.Time) (m flight.Manner[standing
 
 // follow waits for the leader and stores in s what comes of that, or returns false if the caller is
 // to lead itself. Thousands may be in here at once, each with its stack.
-func (c *core) follow(ctx context.Context, key string, cfg *runConfig, f *following, s *settlement) (over bool) {
+func (c *crowd) follow(ctx context.Context, key string, cfg *runConfig, f *following, s *settlement) (over bool) {
 	if c.observer != nil {
 		c.observeJoined(ctx, key, &f.Follower)
 	}
@@ -114,7 +106,7 @@ func (f *following) look(cfg *runConfig, s *settlement) (stage flight.Stage, err
 
 // observeJoined takes the follower out of the call if the observer exits the goroutine: it would be
 // elected otherwise, and never lead.
-func (c *core) observeJoined(ctx context.Context, key string, f *flight.Follower[standing]) {
+func (c *crowd) observeJoined(ctx context.Context, key string, f *flight.Follower[standing]) {
 	returned := false
 	defer func() {
 		if !returned {
@@ -123,15 +115,6 @@ func (c *core) observeJoined(ctx context.Context, key string, f *flight.Follower
 	}()
 	c.observe(ctx, Event{Kind: EventJoined, Key: key})
 	returned = true
-}
-
-// joined is what the settlement of a leader is to its followers.
-func (s settlement) joined() settlement {
-	s.shared = true
-	if s.source == Executed {
-		s.source = Joined
-	}
-	return s
 }
 
 // refuses says why a follower is not to wait any longer, if so.
@@ -161,5 +144,5 @@ func (s *standing) inProgress() error {
 	if s.lease == nil { // nobody is known to run it: the leader still asks
 		return &InProgressError{}
 	}
-	return &InProgressError{RetryAfter: s.lease.left()}
+	return &InProgressError{RetryAfter: s.lease.Left()}
 }

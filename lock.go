@@ -1,14 +1,30 @@
 package idempotent
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/idempotent-go/idempotent/internal/lease"
+	"github.com/idempotent-go/idempotent/internal/lifecycle"
+	"github.com/idempotent-go/idempotent/internal/pipeline"
+	"github.com/idempotent-go/idempotent/internal/record"
+	"github.com/idempotent-go/idempotent/internal/rediserr"
+	"github.com/idempotent-go/idempotent/internal/replaycache"
+	"github.com/idempotent-go/idempotent/internal/store"
 )
+
+// A locker takes the steps of the protocol: claim, look, take over, give up.
+type locker struct {
+	*events
+	group *lifecycle.Group
+	lease time.Duration
+	store *store.Store
+	cache *replaycache.Cache // nil when off
+}
 
 // An operation is one Run on its way to an outcome: what it is called, how it is to be run, and
 // the token that makes it the owner.
@@ -16,8 +32,8 @@ type operation struct {
 	key      string
 	name     string // in Redis
 	cfg      *runConfig
-	via      processor // what claims and commits are sent through
-	token    token
+	via      pipeline.Processor // what claims and commits are sent through
+	token    record.Token
 	began    time.Time
 	closing  <-chan struct{} // nil for a run that close does not end
 	followed bool            // it waited for another call before it came to lead
@@ -33,8 +49,8 @@ type operation struct {
 // A claimRoom is the memory of one claim, the first. It is not used again, since the client or one
 // of its hooks may keep the command.
 type claimRoom struct {
-	args    [claimArgs]any
-	running [maxRunningSize]byte
+	args    [store.ClaimArgs]any
+	running [record.MaxRunningSize]byte
 }
 
 // ended says why there is no point in going on, if so.
@@ -55,58 +71,36 @@ func (op *operation) giveUp() time.Time { return op.began.Add(op.cfg.waitTimeout
 
 // derive sets what follows from the options.
 func (c *runConfig) derive(lease time.Duration) {
-	c.retention = max(c.ttl, c.recordTTL(outcomeError)).Truncate(time.Millisecond)
+	c.retention = max(c.ttl, c.recordTTL(record.OutcomeError)).Truncate(time.Millisecond)
 	c.claimPX = (lease + c.retention).Milliseconds()
 }
 
-func (c *runConfig) recordTTL(o outcome) time.Duration {
-	if c.errorTTLSet && (o == outcomeError || o == outcomePanic) {
+func (c *runConfig) recordTTL(o record.Outcome) time.Duration {
+	if c.errorTTLSet && (o == record.OutcomeError || o == record.OutcomePanic) {
 		return c.errorTTL
 	}
 	return c.ttl
 }
 
-func (c *core) running(op *operation, attempt uint32, at time.Time) record {
-	return record{
-		kind:        kindRunning,
-		token:       op.token,
-		attempt:     attempt,
-		at:          at,
-		fingerprint: op.fingerprint,
-		refuse:      op.cfg.interrupted == Refuse,
-		lease:       c.lease,
-		retention:   op.cfg.retention,
+func (c *locker) running(op *operation, attempt uint32, at time.Time) record.Record {
+	return record.Record{
+		Kind:        record.KindRunning,
+		Token:       op.token,
+		Attempt:     attempt,
+		At:          at,
+		Fingerprint: op.fingerprint,
+		Refuse:      op.cfg.interrupted == Refuse,
+		Lease:       c.lease,
+		Retention:   op.cfg.retention,
 	}
-}
-
-// A finding is what an attempt to own an operation came to; exactly one of lease and rec is set.
-type finding struct {
-	lease *lease  // the operation is ours
-	rec   *record // running by somebody else, or done
-	left  time.Duration
-	// stored is false for an ignored error that its owner shares.
-	stored bool
-	waited bool // for it
-}
-
-// final reports whether there is nothing to wait for.
-func (f *finding) final() bool { return f.lease != nil || f.rec.kind == kindDone }
-
-// settlement is what a finding that is final and not ours is to callers.
-func (f *finding) settlement() settlement {
-	s := settlement{rec: f.rec, stored: f.stored, source: Replayed}
-	if f.waited {
-		s.source = Waited
-	}
-	return s
 }
 
 // claim makes the operation ours if nobody has it, and says who has it otherwise. What is left
 // of a lease is not known yet.
-func (c *core) claim(ctx context.Context, op *operation) (finding, error) {
-	if c.store.ack.replicas > 0 {
+func (c *locker) claim(ctx context.Context, op *operation) (finding, error) {
+	if c.store.Ack.Replicas > 0 {
 		// What is there already is not to wait for replicas, nor to suffer when there are none.
-		if f, err := c.find(ctx, op, errAbsent); err != errAbsent && (err != nil || f.rec.token != op.token) {
+		if f, err := c.find(ctx, op, errAbsent); err != errAbsent && (err != nil || f.rec.Token != op.token) {
 			return f, err
 		}
 	}
@@ -116,24 +110,24 @@ func (c *core) claim(ctx context.Context, op *operation) (finding, error) {
 	}
 	room := &op.room
 	if op.claimed {
-		op.token = newToken() // an earlier delivery of the last claim may still be under way
+		op.token = record.NewToken() // an earlier delivery of the last claim may still be under way
 		room = new(claimRoom)
 	}
 	op.claimed = true
-	mark := c.cache.mark()
-	got, err := c.store.claim(ctx, op.via, op.name, c.claimRecord(op, room, sent), op.cfg.claimPX, room.args[:0], mark.valid())
+	mark := c.cache.Mark()
+	got, err := c.store.Claim(ctx, op.via, op.name, c.claimRecord(op, room, sent), op.cfg.claimPX, room.args[:0], mark.Valid())
 	return c.claimed(ctx, op, mark, sent, got, err)
 }
 
-func (c *core) claimRecord(op *operation, room *claimRoom, sent time.Time) []byte {
+func (c *locker) claimRecord(op *operation, room *claimRoom, sent time.Time) []byte {
 	mine := c.running(op, 1, sent)
-	return mine.appendTo(room.running[:0])
+	return mine.AppendTo(room.running[:0])
 }
 
 // claimed is what a claim that was sent at the given time came to.
-func (c *core) claimed(ctx context.Context, op *operation, mark mark, sent time.Time, got reading, err error) (finding, error) {
+func (c *locker) claimed(ctx context.Context, op *operation, mark replaycache.Mark, sent time.Time, got store.Reading, err error) (finding, error) {
 	switch {
-	case wrongType(err):
+	case rediserr.WrongType(err):
 		return finding{}, storeError(err)
 	case err != nil:
 		if f, found := c.findWhenFull(ctx, op, err); found {
@@ -142,42 +136,42 @@ func (c *core) claimed(ctx context.Context, op *operation, mark mark, sent time.
 		c.disown(ctx, op, 1)
 		return finding{}, storeError(err)
 	}
-	if got.raw == nil {
+	if got.Raw == nil {
 		return c.own(ctx, op, 1, sent)
 	}
-	rec, err := c.decode(op, got.raw)
+	rec, err := c.decode(op, got.Raw)
 	if err != nil {
 		return finding{}, err
 	}
-	if rec.kind == kindRunning && rec.token == op.token { // an earlier delivery of this claim
+	if rec.Kind == record.KindRunning && rec.Token == op.token { // an earlier delivery of this claim
 		// Nobody knows how long ago that was, and this one wrote nothing that replicas could
 		// acknowledge: the lease begins with a renewal.
-		return c.own(ctx, op, rec.attempt, time.Time{})
+		return c.own(ctx, op, rec.Attempt, time.Time{})
 	}
-	mark.keep(op.key, rec, len(got.raw), got.ttl)
+	mark.Keep(op.key, rec, len(got.Raw), got.Ttl)
 	return finding{rec: rec, stored: true}, nil
 }
 
 // findWhenFull reads what is stored when Redis refused a claim for lack of memory, so that outcomes
 // are still replayed. Our own record can be there: of a delivery before the one that was refused.
 // That is not for us to wait for.
-func (c *core) findWhenFull(ctx context.Context, op *operation, refusal error) (f finding, found bool) {
+func (c *locker) findWhenFull(ctx context.Context, op *operation, refusal error) (f finding, found bool) {
 	if !redis.HasErrorPrefix(refusal, "OOM") {
 		return finding{}, false
 	}
 	f, err := c.find(ctx, op, errAbsent)
-	return f, err == nil && f.rec.token != op.token
+	return f, err == nil && f.rec.Token != op.token
 }
 
 // own makes the lease of a claim that was sent at the given time.
-func (c *core) own(ctx context.Context, op *operation, attempt uint32, sent time.Time) (finding, error) {
-	l := &lease{
-		name:      op.name,
-		token:     op.token,
-		attempt:   attempt,
-		duration:  c.lease,
-		retention: op.cfg.retention,
-		renewed:   sent,
+func (c *locker) own(ctx context.Context, op *operation, attempt uint32, sent time.Time) (finding, error) {
+	l := &lease.Lease{
+		Name:      op.name,
+		Token:     op.token,
+		Attempt:   attempt,
+		Duration:  c.lease,
+		Retention: op.cfg.retention,
+		Renewed:   sent,
 	}
 	if time.Since(sent) < c.lease*2/3 {
 		return finding{lease: l}, nil
@@ -186,13 +180,13 @@ func (c *core) own(ctx context.Context, op *operation, attempt uint32, sent time
 	why := errSlow
 	for range 3 {
 		sent = time.Now()
-		batch := []renewal{{lease: l}}
-		c.store.renew(ctx, batch)
-		if batch[0].err != nil || !batch[0].mine {
-			why = cmp.Or(batch[0].err, why)
+		batch := []store.Renewal{l.Renewal()}
+		c.store.Renew(ctx, batch)
+		if batch[0].Err != nil || !batch[0].Mine {
+			why = cmp.Or(batch[0].Err, why)
 			break
 		}
-		l.renewed = sent
+		l.Renewed = sent
 		if time.Since(sent) < c.lease {
 			return finding{lease: l}, nil
 		}
@@ -207,36 +201,36 @@ var errSlow = errors.New("the server takes longer than the lease to answer")
 // does not stay blocked for a lease: a command that failed may have been executed, whatever the
 // error says, since go-redis repeats commands by itself. The operation goes on under another
 // token, which neither the late release nor the late command can touch.
-func (c *core) disown(ctx context.Context, op *operation, attempt uint32) {
+func (c *locker) disown(ctx context.Context, op *operation, attempt uint32) {
 	lost := &operation{name: op.name, cfg: op.cfg, token: op.token, fingerprint: op.fingerprint}
-	op.token = newToken()
-	c.inBackground(ctx, func(ctx context.Context) error { return c.giveUp(ctx, lost, attempt, nil) })
+	op.token = record.NewToken()
+	c.group.Repeat(ctx, func(ctx context.Context) error { return c.giveUp(ctx, lost, attempt, nil) })
 }
 
 // giveUp releases an operation that is ours. The first attempt leaves no trace, unless what it did
 // is unknown; from the second on the record stays, for its number. shared is the message in the
 // place of the usual one.
-func (c *core) giveUp(ctx context.Context, op *operation, attempt uint32, shared []byte) error {
-	message, stays := []byte{messageFree}, (*record)(nil)
+func (c *locker) giveUp(ctx context.Context, op *operation, attempt uint32, shared []byte) error {
+	message, stays := []byte{store.MessageFree}, (*record.Record)(nil)
 	if attempt > 1 {
-		message, stays = []byte{messageRead}, c.ownerless(op, attempt)
+		message, stays = []byte{store.MessageRead}, c.ownerless(op, attempt)
 	}
 	if shared != nil {
 		message = shared
 	}
-	return c.store.release(ctx, op.name, op.token, message, stays)
+	return c.store.Release(ctx, op.name, op.token, message, stays)
 }
 
 // ownerless is the record of an execution without an outcome: its lease is over, and its token is
 // nobody's, so that a renewal still under way does not revive it.
-func (c *core) ownerless(op *operation, attempt uint32) *record {
+func (c *locker) ownerless(op *operation, attempt uint32) *record.Record {
 	rec := c.running(op, attempt, time.Now())
-	rec.token = newToken()
+	rec.Token = record.NewToken()
 	return &rec
 }
 
 // look reads who has the operation, and takes it over if its owner is dead.
-func (c *core) look(ctx context.Context, op *operation) (finding, error) {
+func (c *locker) look(ctx context.Context, op *operation) (finding, error) {
 	f, err := c.find(ctx, op, errAbsent)
 	switch {
 	case errors.Is(err, errAbsent):
@@ -250,57 +244,57 @@ func (c *core) look(ctx context.Context, op *operation) (finding, error) {
 var errAbsent = errors.New("nothing is there")
 
 // find reads what is stored; absent is its error when nothing is.
-func (c *core) find(ctx context.Context, op *operation, absent error) (finding, error) {
-	mark := c.cache.mark()
-	got, err := c.store.read(ctx, op.name)
+func (c *locker) find(ctx context.Context, op *operation, absent error) (finding, error) {
+	mark := c.cache.Mark()
+	got, err := c.store.Read(ctx, op.name)
 	if err != nil {
 		return finding{}, storeError(err)
 	}
-	if got.raw == nil {
+	if got.Raw == nil {
 		return finding{}, absent
 	}
-	rec, err := c.decode(op, got.raw)
+	rec, err := c.decode(op, got.Raw)
 	if err != nil {
 		return finding{}, err
 	}
-	mark.keep(op.key, rec, len(got.raw), got.ttl)
-	return finding{rec: rec, left: got.ttl - rec.retention, stored: true}, nil
+	mark.Keep(op.key, rec, len(got.Raw), got.Ttl)
+	return finding{rec: rec, left: got.Ttl - rec.Retention, stored: true}, nil
 }
 
 // takeOver settles an execution whose lease is over: it becomes ours, or stays refused.
-func (c *core) takeOver(ctx context.Context, op *operation, dead finding) (finding, error) {
-	if err := checkFingerprint(op.cfg.fingerprint, dead.rec.fingerprint); err != nil {
+func (c *locker) takeOver(ctx context.Context, op *operation, dead finding) (finding, error) {
+	if err := checkFingerprint(op.cfg.fingerprint, dead.rec.Fingerprint); err != nil {
 		return finding{}, err
 	}
-	op.token = newToken() // an earlier delivery of a claim may still be under way
-	refuse := dead.rec.refuse || op.cfg.interrupted == Refuse
+	op.token = record.NewToken() // an earlier delivery of a claim may still be under way
+	refuse := dead.rec.Refuse || op.cfg.interrupted == Refuse
 	sent := time.Now()
-	next := c.running(op, dead.rec.attempt+1, sent)
-	next.fingerprint = firstFingerprint(op.cfg.fingerprint, dead.rec.fingerprint)
+	next := c.running(op, dead.rec.Attempt+1, sent)
+	next.Fingerprint = firstFingerprint(op.cfg.fingerprint, dead.rec.Fingerprint)
 	ttl := c.lease + op.cfg.retention
 	if refuse {
 		next = interrupted(dead.rec, op.token)
-		ttl = dead.rec.retention
+		ttl = dead.rec.Retention
 	}
-	instead, taken, err := c.store.takeOver(ctx, op.name, dead.rec.head(), next.encode(), ttl, dead.rec.retention, refuse)
+	instead, taken, err := c.store.TakeOver(ctx, op.name, dead.rec.Head(), next.Encode(), ttl, dead.rec.Retention, refuse)
 	switch {
 	case err != nil:
 		if !refuse {
 			own := op.fingerprint
-			op.fingerprint = next.fingerprint // it stays with the record
-			c.disown(ctx, op, next.attempt)
+			op.fingerprint = next.Fingerprint // it stays with the record
+			c.disown(ctx, op, next.Attempt)
 			op.fingerprint = own
 		}
 		return finding{}, storeError(err)
 	case taken:
-		c.observe(ctx, Event{Kind: EventInterrupted, Key: op.key, Attempt: int(dead.rec.attempt)})
+		c.observe(ctx, Event{Kind: EventInterrupted, Key: op.key, Attempt: int(dead.rec.Attempt)})
 	}
 	switch {
 	case taken && refuse:
 		return finding{rec: &next, stored: true}, nil
 	case taken:
-		op.fingerprint = next.fingerprint
-		return c.own(ctx, op, next.attempt, sent)
+		op.fingerprint = next.Fingerprint
+		return c.own(ctx, op, next.Attempt, sent)
 	case len(instead) == 0: // forgotten in between
 		return c.claim(ctx, op)
 	}
@@ -312,34 +306,19 @@ func (c *core) takeOver(ctx context.Context, op *operation, dead finding) (findi
 }
 
 // interrupted is the record of an execution that stays refused.
-func interrupted(dead *record, by token) record {
-	return record{
-		kind:        kindDone,
-		token:       by,
-		attempt:     dead.attempt,
-		at:          time.Now(),
-		fingerprint: dead.fingerprint,
-		outcome:     outcomeInterrupted,
+func interrupted(dead *record.Record, by record.Token) record.Record {
+	return record.Record{
+		Kind:        record.KindDone,
+		Token:       by,
+		Attempt:     dead.Attempt,
+		At:          time.Now(),
+		Fingerprint: dead.Fingerprint,
+		Outcome:     record.OutcomeInterrupted,
 	}
 }
 
-func checkFingerprint(own, other []byte) error {
-	if len(own) > 0 && len(other) > 0 && !bytes.Equal(own, other) {
-		return ErrKeyReused
-	}
-	return nil
-}
-
-// firstFingerprint is the first fingerprint that says something.
-func firstFingerprint(a, b []byte) []byte {
-	if len(a) > 0 {
-		return a
-	}
-	return b
-}
-
-func (c *core) decode(op *operation, raw []byte) (*record, error) {
-	rec, err := decodeRecord(raw)
+func (c *locker) decode(op *operation, raw []byte) (*record.Record, error) {
+	rec, err := record.Decode(raw)
 	if err != nil {
 		c.logger.Error("idempotent: unreadable record", "key", op.key, "namespace", c.namespace, "error", err.Error())
 	}
@@ -348,8 +327,8 @@ func (c *core) decode(op *operation, raw []byte) (*record, error) {
 
 // storeError says what a failed command means to a caller whose fn did not run.
 func storeError(err error) error {
-	if wrongType(err) {
-		return corrupt("is not a Redis string")
+	if rediserr.WrongType(err) {
+		return record.Corrupt("is not a Redis string")
 	}
 	return redisError(ErrUnavailable, err)
 }

@@ -3,6 +3,7 @@ package idempotent
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"time"
 )
 
@@ -106,8 +107,15 @@ func (k EventKind) String() string {
 	return eventNames[k]
 }
 
+// events tells the observer and the log what an executor does.
+type events struct {
+	namespace string
+	observer  Observer // may be nil
+	logger    *slog.Logger
+}
+
 // observe tells the observer, and keeps its panics away from the run.
-func (c *core) observe(ctx context.Context, e Event) {
+func (c *events) observe(ctx context.Context, e Event) {
 	if c.observer == nil {
 		return
 	}

@@ -4,7 +4,11 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"log/slog"
+	"reflect"
 	"time"
+
+	"github.com/idempotent-go/idempotent/internal/record"
+	"github.com/idempotent-go/idempotent/internal/store"
 )
 
 // An Option configures an executor; New takes it.
@@ -18,7 +22,6 @@ type RunOption interface {
 
 // Limits and defaults of the options.
 const (
-	DefaultNamespace    = "default"
 	DefaultLease        = 10 * time.Second
 	DefaultTTL          = 24 * time.Hour
 	DefaultWaitTimeout  = time.Minute
@@ -33,7 +36,7 @@ type config struct {
 	namespace    string
 	lease        time.Duration
 	messageLimit int
-	ack          replicaAck
+	ack          store.Ack
 	ackSet       bool
 	cached       bool
 	cacheEntries int
@@ -62,9 +65,9 @@ type runConfig struct {
 	claimPX   any           // lease + retention in ms, as the argument of each claim
 }
 
-func defaultConfig() config {
+func defaultConfig(namespace string) config {
 	return config{
-		namespace:    DefaultNamespace,
+		namespace:    namespace,
 		lease:        DefaultLease,
 		messageLimit: DefaultMessageLimit,
 		errors:       NewErrorRegistry(),
@@ -81,13 +84,6 @@ type runOption func(*runConfig)
 
 func (o runOption) apply(c *config)       { o(&c.run) }
 func (o runOption) applyRun(c *runConfig) { o(c) }
-
-// WithNamespace sets the first part of every key, to keep executors apart that share a Redis: 1
-// to 64 of the characters A-Z a-z 0-9 . _ / and -. The default is "default". Executors with the
-// same namespace share results, so they must have the same T.
-func WithNamespace(namespace string) Option {
-	return option(func(c *config) { c.namespace = namespace })
-}
 
 // WithCodec sets how T becomes bytes. The default is Msgpack.
 func WithCodec[T any](codec Codec[T]) Option {
@@ -160,7 +156,7 @@ func WithMessageLimit(bytes int) Option {
 // master; should the master and the owner both die then, it is run again as the next attempt. The
 // default is not to wait.
 func WithReplicaAck(n int, timeout time.Duration) Option {
-	return option(func(c *config) { c.ack, c.ackSet = replicaAck{n, timeout}, true })
+	return option(func(c *config) { c.ack, c.ackSet = store.Ack{Replicas: n, Timeout: timeout}, true })
 }
 
 // WithReplayCache keeps up to so many finished records in this process, 1 or more, and replays them
@@ -263,7 +259,7 @@ func WithInterrupted(policy InterruptedPolicy) RunOption {
 // flight as well as afterwards. Runs without a fingerprint, nil or empty, match all. More than 32
 // bytes are hashed down to 32.
 func WithFingerprint(fingerprint []byte) RunOption {
-	if len(fingerprint) > maxFingerprintSize {
+	if len(fingerprint) > record.MaxFingerprintSize {
 		sum := sha256.Sum256(fingerprint)
 		fingerprint = sum[:]
 	} else {
@@ -335,3 +331,5 @@ func (s Source) String() string {
 	}
 	return fmt.Sprintf("Source(%d)", uint8(s))
 }
+
+func typeName[V any]() string { return reflect.TypeFor[V]().String() }

@@ -2,178 +2,260 @@ package idempotent
 
 import (
 	"context"
-	"log/slog"
-	"slices"
-	"sync"
+	"errors"
+	"time"
 
-	"github.com/redis/go-redis/v9"
+	"github.com/idempotent-go/idempotent/internal/flight"
+
+	"github.com/idempotent-go/idempotent/internal/backoff"
+	"github.com/idempotent-go/idempotent/internal/pipeline"
+	"github.com/idempotent-go/idempotent/internal/pubsub"
+	"github.com/idempotent-go/idempotent/internal/record"
+	"github.com/idempotent-go/idempotent/internal/rediserr"
+	"github.com/idempotent-go/idempotent/internal/store"
 )
 
-// A hub owns the executor's subscriptions. Every operation that is waited for is a topic; a link
-// is one subscription connection: one in all, or one for each master of a Cluster or shard of a Ring. Lock order: hub.mu
-// is the only lock, and is never held across a call to Redis.
-type hub struct {
-	store   *store
-	sharded bool // SSUBSCRIBE, on Cluster
-	logger  *slog.Logger
-	ctx     context.Context // ends with close
-	stop    context.CancelFunc
-	done    sync.WaitGroup
+// unconfirmedPoll is how often a waiter reads while its subscription does not stand.
+const unconfirmedPoll = time.Second
 
-	mu     sync.Mutex
-	topics map[string]*topic
-	links  map[string]*link // by the address of the server; "" when there is one in all
+// waiting is for the outcomes of other processes.
+type waiting struct {
+	*locker
+	hub *pubsub.Hub
 }
 
-// A topic is an operation that somebody waits for.
-type topic struct {
-	waiters   []*waiter // one, mostly: callers in this process follow each other
-	link      *link
-	confirmed bool // the server confirmed the subscription, and the connection stood since
-	sentOn    bool // a server said that another one has it, and no server has confirmed it since
-}
-
-// A waiter is one wait. wake says that there is something to take.
-type waiter struct {
-	name string
-	wake chan struct{}
-
-	// Guarded by hub.mu.
-	place   int    // in the topic
-	message []byte // the latest, nil if there is none but a read is due
-}
-
-func newHub(s *store, logger *slog.Logger) *hub {
-	ctx, stop := context.WithCancel(context.Background())
-	return &hub{
-		store:   s,
-		sharded: s.publish == "SPUBLISH",
-		logger:  logger,
-		ctx:     ctx,
-		stop:    stop,
-		topics:  make(map[string]*topic),
-		links:   make(map[string]*link),
+// acquire owns the operation or finds its outcome, waiting for somebody else's execution if need
+// be.
+func (c *waiting) acquire(ctx context.Context, op *operation, lead *leading) (finding, error) {
+	f, err := c.firstClaim(ctx, op)
+	w, f, err := c.waitAfter(ctx, op, lead, f, err)
+	if w == nil {
+		return f, err
 	}
+	return w.run(ctx)
 }
 
-// watch begins a wait. The waiter is woken once the subscription stands, again each time it had
-// to be made anew, and by every message.
-func (h *hub) watch(ctx context.Context, name string) *waiter {
-	address, node := h.route(ctx, name)
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	w := &waiter{name: name, wake: make(chan struct{}, 1)}
-	t := h.topics[name]
-	if t == nil {
-		t = &topic{}
-		h.topics[name] = t
-		h.attach(name, t, address, node)
+// firstClaim does not keep a caller that has waited already beyond its context or its patience.
+func (c *waiting) firstClaim(ctx context.Context, op *operation) (finding, error) {
+	if !op.followed {
+		return c.claim(ctx, op)
 	}
-	w.place = len(t.waiters)
-	t.waiters = append(t.waiters, w)
-	if t.confirmed {
-		w.wake <- struct{}{}
+	w := &wait{core: c, op: op, giveUp: op.giveUp(), timer: time.NewTimer(0)}
+	defer w.timer.Stop()
+	return w.ask(ctx, (*locker).claim)
+}
+
+// waitAfter returns the wait that a claim leads to or, if that is nil, what the claim came to.
+func (c *waiting) waitAfter(ctx context.Context, op *operation, lead *leading, f finding, err error) (*wait, finding, error) {
+	if op.followed && !op.cfg.noWait && errors.Is(err, ErrUnavailable) {
+		// It waits already, and an outage does not end that. Others need not wait with it.
+		lead.call.Publish(standing{phase: phaseRunning})
+		return c.newWait(op, lead, record.Token{}), finding{}, nil
 	}
-	return w
-}
-
-// unwatch ends a wait; the last one of a topic drops the channel.
-func (h *hub) unwatch(w *waiter) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	t := h.topics[w.name]
-	last := t.waiters[len(t.waiters)-1]
-	t.waiters[w.place], last.place = last, w.place
-	t.waiters = slices.Delete(t.waiters, len(t.waiters)-1, len(t.waiters))
-	if len(t.waiters) > 0 {
-		return
+	if err != nil || f.final() {
+		return nil, f, err
 	}
-	delete(h.topics, w.name)
-	delete(t.link.wanted, w.name)
-	t.link.change(w.name)
-}
-
-// take returns the message that woke w, nil when it should read, and whether the subscription
-// stands.
-func (h *hub) take(w *waiter) (message []byte, confirmed bool) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	message, w.message = w.message, nil
-	return message, h.topics[w.name].confirmed
-}
-
-func (h *hub) close() {
-	h.stop()
-	h.done.Wait()
-}
-
-// route finds the connection a channel belongs on. While nobody can say, that is a link without
-// a server, from which regroup takes the channel away again.
-func (h *hub) route(ctx context.Context, name string) (address string, node redis.UniversalClient) {
-	address, node, err := h.store.node(ctx, name)
-	if err != nil {
-		return "", nil
+	if err := checkFingerprint(op.cfg.fingerprint, f.rec.Fingerprint); err != nil {
+		return nil, finding{}, err
 	}
-	return address, node
+	if !op.cfg.noWait {
+		return c.newWait(op, lead, f.rec.Token), finding{}, nil
+	}
+	f, err = c.look(ctx, op)
+	if err != nil || f.final() {
+		return nil, f, err
+	}
+	return nil, finding{}, &InProgressError{RetryAfter: max(0, f.left)}
 }
 
-// attach puts a topic on its link, which it makes if need be. The caller holds the mutex.
-func (h *hub) attach(name string, t *topic, address string, node redis.UniversalClient) {
-	l := h.links[address]
-	if l == nil {
-		l = &link{
-			hub: h, address: address, node: node,
-			wanted: make(map[string]struct{}), dropped: make(map[string]int), changed: make(chan struct{}, 1),
+// A wait is one wait for another process.
+type wait struct {
+	core   *waiting
+	op     *operation
+	read   step                   // what to do when something may have changed
+	claim  step                   // what to do when the key is free
+	call   *flight.Call[standing] // who is told where it stands; nil if nobody
+	waiter *pubsub.Waiter
+	timer  *time.Timer // for when to read even if nobody calls, or to give up
+	began  time.Time
+	giveUp time.Time
+	pause  backoff.Backoff // between reads that fail
+
+	owner     record.Token // whose execution this waits for
+	confirmed bool
+	leaseEnd  time.Time // of the owner, as far as known
+	trouble   error     // why the last read failed
+}
+
+// A step of the protocol.
+type step func(*locker, context.Context, *operation) (finding, error)
+
+// newWait is the wait of a leader, for the execution of owner.
+func (c *waiting) newWait(op *operation, lead *leading, owner record.Token) *wait {
+	return &wait{core: c, op: op, owner: owner, read: (*locker).look, claim: (*locker).claim, call: lead.call}
+}
+
+// run waits for somebody else's execution: until its outcome, until it is ours, or until the caller
+// has enough.
+func (w *wait) run(ctx context.Context) (f finding, err error) {
+	w.begin(ctx)
+	defer func() { w.end(ctx, err) }()
+	for {
+		next, f, err := w.hear(ctx)
+		if next == nil {
+			return f, err
 		}
-		h.links[address] = l
-		h.done.Go(l.run)
-	}
-	t.link, t.confirmed = l, false
-	l.wanted[name] = struct{}{}
-	l.change(name)
-}
-
-// confirm wakes those who wait for a channel whose subscription stands now. A link that the
-// channel was taken from in the meantime does not count.
-func (h *hub) confirm(name string, l *link) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if t := h.topics[name]; t != nil && t.link == l {
-		t.confirmed, t.sentOn = true, false
-		for _, w := range t.waiters {
-			w.notify()
+		f, err = w.ask(ctx, next)
+		if over, err := w.judge(f, err); over {
+			f.waited = true
+			return f, err
 		}
 	}
 }
 
-// sendOn reports whether a server's word is taken for where a topic belongs, once until one confirms it.
-func (h *hub) sendOn(name string) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	t := h.topics[name]
-	if t == nil || t.sentOn {
-		return false
-	}
-	t.sentOn = true
-	return true
+func (w *wait) begin(ctx context.Context) {
+	w.began = time.Now()
+	w.giveUp = w.op.giveUp()
+	w.core.observe(ctx, Event{Kind: EventWaitStarted, Key: w.op.key})
+	w.waiter = w.core.hub.Watch(ctx, w.op.name)
+	w.timer = time.NewTimer(0)
+	w.readIn(unconfirmedPoll)
+	w.pause = backoff.Backoff{First: 20 * time.Millisecond, Limit: unconfirmedPoll}
 }
 
-// deliver hands a message to those who wait for it. A later message takes the place of one not
-// taken yet: it knows more.
-func (h *hub) deliver(name string, message []byte) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if t := h.topics[name]; t != nil {
-		for _, w := range t.waiters {
-			w.message = message
-			w.notify()
-		}
-	}
+func (w *wait) end(ctx context.Context, err error) {
+	w.timer.Stop()
+	w.core.hub.Unwatch(w.waiter)
+	w.core.observe(ctx, Event{Kind: EventWaitEnded, Key: w.op.key, Duration: time.Since(w.began), Err: err})
 }
 
-func (w *waiter) notify() {
+// readIn sets the timer for the next read, or for the end of the wait if that comes first.
+func (w *wait) readIn(d time.Duration) { w.timer.Reset(min(d, time.Until(w.giveUp))) }
+
+// hear returns the step to take when there is something to hear or to read. When it is nil, the wait
+// is over.
+func (w *wait) hear(ctx context.Context) (next step, f finding, err error) {
 	select {
-	case w.wake <- struct{}{}:
-	default:
+	case <-ctx.Done():
+		return nil, finding{}, both(contextError(ctx), w.trouble)
+	case <-w.op.closing:
+		return nil, finding{}, ErrClosed
+	case <-w.timer.C:
+		if !time.Now().Before(w.giveUp) {
+			return nil, finding{}, w.enough()
+		}
+		return w.read, finding{}, nil
+	case <-w.waiter.Wake:
 	}
+	var message []byte
+	message, w.confirmed = w.core.hub.Take(w.waiter)
+	if f, ok := w.outcomeIn(message); ok {
+		return nil, f, nil
+	}
+	if len(message) > 0 && message[0] == store.MessageFree {
+		return w.claim, finding{}, nil
+	}
+	return w.read, finding{}, nil
+}
+
+// errImpatient marks an error that says more about the caller's patience than about Redis.
+var errImpatient = errors.New("the wait is over")
+
+// enough is the error of a wait that took too long.
+func (w *wait) enough() error {
+	if w.trouble != nil {
+		return &causeError{text: w.trouble.Error(), sentinel: errImpatient, cause: w.trouble}
+	}
+	return &InProgressError{RetryAfter: max(0, time.Until(w.leaseEnd))}
+}
+
+// outcomeIn returns the outcome that a message carries, if it is that of the execution waited
+// for. Others can be heard too, since Redis has one set of channels for all its databases.
+func (w *wait) outcomeIn(message []byte) (finding, bool) {
+	if len(message) == 0 || message[0] != store.MessageRecord && message[0] != store.MessageShared {
+		return finding{}, false
+	}
+	rec, err := record.Decode(message[1:])
+	if err != nil || rec.Kind != record.KindDone || rec.Token != w.owner {
+		return finding{}, false
+	}
+	return finding{rec: rec, stored: message[0] == store.MessageRecord, waited: true}, true
+}
+
+// judge says whether the wait is over with what was found. If not, it sets the time of the next
+// look. Redis being away for a while does not end a wait.
+func (w *wait) judge(f finding, err error) (over bool, _ error) {
+	switch {
+	case err == nil && f.final():
+		return true, nil
+	case errors.Is(err, errImpatient):
+		return true, err
+	case errors.Is(err, ErrUnavailable):
+		w.trouble = err
+		w.readIn(w.pause.Next())
+		return false, nil
+	case err != nil:
+		return true, err
+	}
+	w.trouble = nil
+	w.owner = f.rec.Token
+	if err := checkFingerprint(w.op.cfg.fingerprint, f.rec.Fingerprint); err != nil {
+		return true, err
+	}
+	if f.left <= 0 { // just claimed by somebody else: how long for is still to be read
+		w.readIn(w.pause.Next())
+		return false, nil
+	}
+	w.pause.Reset()
+	w.leaseEnd = time.Now().Add(f.left)
+	if w.call != nil {
+		w.call.Publish(standing{phase: phaseRunning, fingerprint: f.rec.Fingerprint, lease: until(w.leaseEnd)})
+	}
+	sleep := f.left + time.Millisecond // PTTL rounds
+	if !w.confirmed {
+		sleep = min(sleep, unconfirmedPoll)
+	}
+	w.readIn(sleep)
+	return false, nil
+}
+
+// ask takes the next step, and returns before Redis answers when ctx or the caller's patience ends.
+// What the step may have made ours is then given back.
+func (w *wait) ask(ctx context.Context, next step) (finding, error) {
+	w.timer.Reset(time.Until(w.giveUp))
+	answers := make(chan answer)
+	left := make(chan struct{})
+	w.core.group.Run(func() {
+		asking := context.WithoutCancel(ctx)
+		a := answer{err: redisError(ErrUnavailable, pipeline.ErrHookExited)} // unless the step returns
+		defer func() {
+			if v := recover(); v != nil { // in a hook of the client
+				a.err = redisError(ErrUnavailable, rediserr.HookPanic(v))
+			}
+			select {
+			case answers <- a:
+			case <-left:
+				if a.lease != nil {
+					w.core.disown(asking, w.op, a.lease.Attempt)
+				}
+			}
+		}()
+		a.finding, a.err = next(w.core.locker, asking, w.op)
+	})
+	select {
+	case a := <-answers:
+		return a.finding, a.err
+	case <-ctx.Done():
+		close(left)
+		return finding{}, contextError(ctx)
+	case <-w.timer.C:
+		close(left)
+		return finding{}, w.enough()
+	}
+}
+
+// An answer is what a step came to.
+type answer struct {
+	finding
+	err error
 }

@@ -10,6 +10,9 @@ import (
 	"strings"
 
 	"github.com/vmihailenco/msgpack/v5"
+
+	"github.com/idempotent-go/idempotent/internal/errtree"
+	"github.com/idempotent-go/idempotent/internal/record"
 )
 
 // An ErrorRegistry says which errors come back as themselves when they are replayed. It knows
@@ -62,7 +65,7 @@ func Sentinel(code string, err error) ErrorDef {
 	case !reflect.ValueOf(err).Comparable():
 		d.err = invalid("Sentinel", code, fmt.Sprintf("a %T", err), "an error that can be compared; ErrorType registers a type")
 	}
-	d.match = func(node error) ([]byte, bool, error) { return nil, isNode(node, err), nil }
+	d.match = func(node error) ([]byte, bool, error) { return nil, errtree.IsNode(node, err), nil }
 	d.restore = func([]byte) (error, error) { return err, nil }
 	return d
 }
@@ -139,58 +142,8 @@ func unrestorableField(typ reflect.Type, seen map[reflect.Type]bool) string {
 	return ""
 }
 
-func isNil(v reflect.Value) bool {
-	switch v.Kind() {
-	case reflect.Pointer, reflect.Map, reflect.Slice, reflect.Interface, reflect.Func, reflect.Chan:
-		return v.IsNil()
-	}
-	return false
-}
-
-// maxErrorNodes keeps an error that wraps itself from taking the process down.
-const maxErrorNodes = 10_000
-
 // maxMatches is how many errors of one type are stored; errors.As finds the first one.
 const maxMatches = 100
-
-// visitErrors calls visit with err and what it wraps, in the order in which errors.Is and errors.As
-// look, until it returns false. A method of a foreign error that panics ends the visit, as it ends
-// theirs.
-func visitErrors(err error, visit func(node error) (next bool)) {
-	defer func() { _ = recover() }()
-	left := maxErrorNodes
-	walkErrors(err, &left, visit)
-}
-
-func walkErrors(err error, left *int, visit func(error) bool) bool {
-	if err == nil || *left == 0 {
-		return true
-	}
-	*left--
-	if !visit(err) {
-		return false
-	}
-	switch e := err.(type) {
-	case interface{ Unwrap() error }:
-		return walkErrors(e.Unwrap(), left, visit)
-	case interface{ Unwrap() []error }:
-		for _, inner := range e.Unwrap() {
-			if !walkErrors(inner, left, visit) {
-				return false
-			}
-		}
-	}
-	return true
-}
-
-// isNode is what errors.Is does at each node of a tree.
-func isNode(node, target error) bool {
-	if reflect.TypeOf(node) == reflect.TypeOf(target) && reflect.ValueOf(node).Comparable() && node == target {
-		return true
-	}
-	is, ok := node.(interface{ Is(error) bool })
-	return ok && is.Is(target)
-}
 
 // A storedError is the payload of an outcomeError or outcomePanic.
 type storedError struct {
@@ -227,7 +180,7 @@ func (r *ErrorRegistry) encode(err error, lost func(code string)) []byte {
 func (r *ErrorRegistry) find(err error, lost func(code string)) (known []storedMatch) {
 	for _, d := range r.list {
 		left := maxMatches
-		visitErrors(err, func(node error) bool {
+		errtree.Visit(err, func(node error) bool {
 			data, ok, err := d.match(node)
 			switch {
 			case err != nil:
@@ -245,13 +198,13 @@ func (r *ErrorRegistry) find(err error, lost func(code string)) (known []storedM
 // decode makes the error of a recorded one. A registered error that is not registered any more,
 // or that cannot be restored, costs its matches, of which lost is told; text and ErrReplayed
 // remain.
-func (r *ErrorRegistry) decode(rec *record, lost func(code string)) error {
+func (r *ErrorRegistry) decode(rec *record.Record, lost func(code string)) error {
 	var s storedError
-	if err := msgpack.Unmarshal(rec.payload, &s); err != nil {
+	if err := msgpack.Unmarshal(rec.Payload, &s); err != nil {
 		return &causeError{text: fmt.Sprintf("%v: its error does not decode", ErrCorruptRecord), sentinel: ErrCorruptRecord, cause: err}
 	}
 	e := &replayedError{text: s.Text, retryable: s.Retry}
-	if rec.outcome == outcomePanic {
+	if rec.Outcome == record.OutcomePanic {
 		p := &PanicError{Value: s.Text, Stack: s.Stack}
 		e.text = p.Error()
 		e.known = append(e.known, p)

@@ -7,22 +7,19 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
-)
 
-// invalid is an ErrInvalidOption that names the option, its value and what is allowed.
-func invalid(option, argument, value, allowed string) error {
-	return fmt.Errorf("%w: %s: %s is %s; allowed: %s", ErrInvalidOption, option, argument, value, allowed)
-}
+	"github.com/idempotent-go/idempotent/internal/topology"
+)
 
 func validateConfig(c *config, client redis.UniversalClient) error {
 	var errs []error
 	if client == nil || isNil(reflect.ValueOf(client)) {
 		errs = append(errs, invalid("New", "client", "nil", "a go-redis client"))
-	} else if err := checkServers(client); err != nil {
-		errs = append(errs, err)
+	} else if problem, allowed := topology.Refusal(client); problem != "" {
+		errs = append(errs, invalid("New", "client", problem, allowed))
 	}
 	if !namespacePattern.MatchString(c.namespace) {
-		errs = append(errs, invalid("WithNamespace", "namespace", fmt.Sprintf("%q", c.namespace), namespacePattern.String()))
+		errs = append(errs, invalid("New", "namespace", fmt.Sprintf("%q", c.namespace), namespacePattern.String()))
 	}
 	if c.lease < MinLease || c.lease > MaxDuration {
 		errs = append(errs, invalid("WithLease", "lease", c.lease.String(), "10ms or more, up to MaxDuration"))
@@ -34,7 +31,7 @@ func validateConfig(c *config, client redis.UniversalClient) error {
 	if c.cached && c.cacheEntries < 1 {
 		errs = append(errs, invalid("WithReplayCache", "entries", fmt.Sprint(c.cacheEntries), "1 or more"))
 	}
-	if c.cached && !canListen(client) {
+	if c.cached && !topology.CanListen(client) {
 		errs = append(errs, invalid("WithReplayCache", "client", fmt.Sprintf("a %T, which does not say which servers it spreads keys over", client), "one that has ForEachShard, or does not spread keys"))
 	}
 	if c.logger == nil {
@@ -60,14 +57,14 @@ func validateAck(c *config, client redis.UniversalClient) error {
 		return nil
 	}
 	var errs []error
-	if c.ack.replicas < 1 {
-		errs = append(errs, invalid("WithReplicaAck", "n", fmt.Sprint(c.ack.replicas), "1 or more"))
+	if c.ack.Replicas < 1 {
+		errs = append(errs, invalid("WithReplicaAck", "n", fmt.Sprint(c.ack.Replicas), "1 or more"))
 	}
-	if limit := c.lease / 3; c.ack.timeout < time.Millisecond || c.ack.timeout > limit {
-		errs = append(errs, invalid("WithReplicaAck", "timeout", c.ack.timeout.String(), fmt.Sprintf("1ms or more, up to a third of the lease, %v", limit)))
+	if limit := c.lease / 3; c.ack.Timeout < time.Millisecond || c.ack.Timeout > limit {
+		errs = append(errs, invalid("WithReplicaAck", "timeout", c.ack.Timeout.String(), fmt.Sprintf("1ms or more, up to a third of the lease, %v", limit)))
 	}
-	if limit := readTimeout(client); limit > 0 && c.ack.timeout >= limit {
-		errs = append(errs, invalid("WithReplicaAck", "timeout", c.ack.timeout.String(), fmt.Sprintf("less than the client's ReadTimeout, %v", limit)))
+	if limit := readTimeout(client); limit > 0 && c.ack.Timeout >= limit {
+		errs = append(errs, invalid("WithReplicaAck", "timeout", c.ack.Timeout.String(), fmt.Sprintf("less than the client's ReadTimeout, %v", limit)))
 	}
 	return errors.Join(errs...)
 }

@@ -109,7 +109,7 @@ func childMain(addr string) error {
 	r.client.AddHook(r.heard)
 	var err error
 	// A lease that outlasts every measure but that of renewals, which asks for its own.
-	if r.executor, err = idempotent.New[string](r.client, idempotent.WithLease(10*time.Minute), idempotent.WithWaitTimeout(10*time.Minute)); err != nil {
+	if r.executor, err = idempotent.New[string](r.client, "default", idempotent.WithLease(10*time.Minute), idempotent.WithWaitTimeout(10*time.Minute)); err != nil {
 		return err
 	}
 	defer r.executor.Close()

@@ -182,7 +182,7 @@ func (e *env) waitForMany(n int, g *gathering) (err error) {
 	}
 	client := redis.NewClient(&redis.Options{Addr: e.server.Addr()})
 	defer client.Close()
-	x, err := idempotent.New[string](client)
+	x, err := idempotent.New[string](client, "default")
 	if err != nil {
 		return err
 	}

@@ -40,7 +40,7 @@ type env struct {
 
 const (
 	day       = 24 * time.Hour
-	keyPrefix = "idempotent:" + idempotent.DefaultNamespace + ":"
+	keyPrefix = "idempotent:" + "default" + ":"
 )
 
 // value is what fn returns: 100 bytes.
@@ -92,7 +92,7 @@ func (e *env) autoPipeliner(fullDuplex bool) (redis.UniversalClient, error) {
 }
 
 func (e *env) executor(client redis.UniversalClient, opts ...idempotent.Option) (*idempotent.Executor[string], error) {
-	x, err := idempotent.New[string](client, opts...)
+	x, err := idempotent.New[string](client, "default", opts...)
 	if err != nil {
 		return nil, err
 	}

@@ -82,7 +82,7 @@ func (r *role) renew(arg string) error {
 	if err != nil {
 		return err
 	}
-	x, err := idempotent.New[string](r.client)
+	x, err := idempotent.New[string](r.client, "default")
 	if err != nil {
 		return err
 	}

@@ -53,9 +53,9 @@ func (e *env) many() (table, error) {
 // batches makes an operation of a RunMany of so many keys.
 func batches(x *idempotent.Executor[string], size int, key func(i int) string, fn func(context.Context) (string, error)) func() error {
 	return func() error {
-		calls := make([]idempotent.Call[string], size)
+		calls := make([]idempotent.BatchCall[string], size)
 		for i := range calls {
-			calls[i] = idempotent.Call[string]{Key: key(i), Fn: fn}
+			calls[i] = idempotent.BatchCall[string]{Key: key(i), Fn: fn}
 		}
 		for i, outcome := range x.RunMany(context.Background(), calls) {
 			if outcome.Err != nil || outcome.Value != value {

@@ -13,7 +13,7 @@ import (
 // over many sizes.
 func (e *env) recordOverhead() ([]row, error) {
 	ctx := context.Background()
-	x, err := idempotent.New[[]byte](e.plain, idempotent.WithCodec(idempotent.Raw[[]byte]()))
+	x, err := idempotent.New[[]byte](e.plain, "default", idempotent.WithCodec(idempotent.Raw[[]byte]()))
 	if err != nil {
 		return nil, err
 	}
@@ -73,7 +73,7 @@ func (e *env) sizingOf(size int) ([]string, error) {
 	if err := e.flush(); err != nil {
 		return nil, err
 	}
-	x, err := idempotent.New[[]byte](e.plain, idempotent.WithCodec(idempotent.Raw[[]byte]()))
+	x, err := idempotent.New[[]byte](e.plain, "default", idempotent.WithCodec(idempotent.Raw[[]byte]()))
 	if err != nil {
 		return nil, err
 	}

@@ -78,7 +78,7 @@ func BenchmarkReplayInParallel(b *testing.B) {
 
 func benchExecutor(b *testing.B, key func() string) {
 	b.Helper()
-	x, err := idempotent.New[[]byte](benchRedis(b), idempotent.WithCodec(idempotent.Raw[[]byte]()), idempotent.WithDetached())
+	x, err := idempotent.New[[]byte](benchRedis(b), "default", idempotent.WithCodec(idempotent.Raw[[]byte]()), idempotent.WithDetached())
 	require.NoError(b, err)
 	defer x.Close()
 	b.ReportAllocs()

@@ -72,7 +72,7 @@ func TestWaitIsBounded(t *testing.T) {
 func TestConflictAtOnce(t *testing.T) {
 	s := newSlow()
 	// Were it to wait, it would for an hour.
-	opts := []idemhttp.Option{idemhttp.WithConflict(), idemhttp.WithWaitTimeout(time.Hour), idemhttp.WithLease(7 * time.Second)}
+	opts := []idemhttp.Option{idemhttp.WithNoWait(), idemhttp.WithWaitTimeout(time.Hour), idemhttp.WithLease(7 * time.Second)}
 	w := serve(t, s.handle, opts...)
 	first := w.async(request{key: "k"})
 	within(t, s.running)

@@ -11,7 +11,7 @@
 // It implements the IETF draft "The Idempotency-Key HTTP Header Field"
 // (draft-ietf-httpapi-idempotency-key-header-07) and, where the draft leaves room, does what
 // people know from Stripe. The one thing it does differently by default: a request that comes
-// while the first one is still running waits for it, and gets its answer; WithConflict answers
+// while the first one is still running waits for it, and gets its answer; WithNoWait answers
 // 409 at once, as the draft has it.
 //
 // What holds:

@@ -34,7 +34,7 @@ func New(client redis.UniversalClient, opts ...Option) (*Middleware, error) {
 	err := m.validate()
 	m.prepare()
 	var execErr error
-	m.executor, execErr = idempotent.New[response](client, m.executorOptions()...)
+	m.executor, execErr = idempotent.New[response](client, m.namespace, m.executorOptions()...)
 	if err := errors.Join(err, execErr); err != nil {
 		return nil, err
 	}
@@ -54,7 +54,6 @@ func (m *Middleware) executorOptions() []idempotent.Option {
 	opts := []idempotent.Option{
 		idempotent.WithCodec[response](codec{}),
 		idempotent.WithErrors(idempotent.NewErrorRegistry(idempotent.ErrorType[*unrecordedError]("idemhttp.unrecorded"))),
-		idempotent.WithNamespace(m.namespace),
 		idempotent.WithLease(m.lease),
 		idempotent.WithTTL(m.ttl),
 		idempotent.WithWaitTimeout(m.waitTimeout),

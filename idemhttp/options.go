@@ -127,14 +127,14 @@ func WithFingerprint(parts Fingerprint) Option {
 
 // WithWaitTimeout sets how long a request waits for another one with the same key that is still
 // running; after it, the answer is 409. The default is 10 s. It must be more than 0; see
-// WithConflict.
+// WithNoWait.
 func WithWaitTimeout(d time.Duration) Option {
 	return func(c *config) { c.waitTimeout = d }
 }
 
-// WithConflict answers 409 at once when a request with the same key is still running, as the draft
+// WithNoWait answers 409 at once when a request with the same key is still running, as the draft
 // has it, instead of waiting for its response.
-func WithConflict() Option {
+func WithNoWait() Option {
 	return func(c *config) { c.conflict = true }
 }
 

@@ -275,7 +275,7 @@ func TestPolicy(t *testing.T) {
 		"documentation": "/docs"
 	}`, get(idemhttp.WithMethods("PUT"), idemhttp.WithRequiredKey(), idemhttp.WithStrictKey(),
 		idemhttp.WithKeyDescription("a UUID"), idemhttp.WithTTL(time.Hour),
-		idemhttp.WithFingerprint(idemhttp.FingerprintPath|idemhttp.FingerprintBody), idemhttp.WithConflict(),
+		idemhttp.WithFingerprint(idemhttp.FingerprintPath|idemhttp.FingerprintBody), idemhttp.WithNoWait(),
 		idemhttp.WithInterrupted(idempotent.Refuse), idemhttp.WithRequestLimit(1), idemhttp.WithResponseLimit(2),
 		idemhttp.WithDocumentation("/docs")))
 }

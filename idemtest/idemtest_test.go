@@ -103,7 +103,7 @@ func TestRedisFails(t *testing.T) {
 func TestRecorderKeepsEvents(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var events idemtest.Recorder
-		e, err := idempotent.New[string](idemtest.NewRedis(t), idempotent.WithObserver(&events), idempotent.WithNamespace("ns"))
+		e, err := idempotent.New[string](idemtest.NewRedis(t), "ns", idempotent.WithObserver(&events))
 		require.NoError(t, err)
 		defer e.Close()
 		assert.Empty(t, events.Events())

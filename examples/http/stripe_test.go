@@ -139,7 +139,7 @@ func TestStripeClientReusesAKey(t *testing.T) {
 
 // Two clients at the same moment, with one key: the second is told so, and comes back by itself.
 func TestStripeClientMeetsAConflict(t *testing.T) {
-	s := newStripeServer(t, idemhttp.WithConflict())
+	s := newStripeServer(t, idemhttp.WithNoWait())
 	first := make(chan string, 1)
 	go func() {
 		got, err := s.client().V1Customers.Create(t.Context(), customer("slow@example.com", "k"))

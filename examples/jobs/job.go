@@ -65,8 +65,7 @@ func (r Refund) fingerprint() []byte {
 // newReceipts makes the executor. Those who do refunds and those who ask for receipts share this
 // function, so that namespace, type, errors and TTL are the same for all of them; opts come on top.
 func newReceipts(rdb redis.UniversalClient, namespace string, opts ...idempotent.Option) (*idempotent.Executor[Receipt], error) {
-	return idempotent.New[Receipt](rdb, append(opts,
-		idempotent.WithNamespace(namespace),
+	return idempotent.New[Receipt](rdb, namespace, append(opts,
 		idempotent.WithErrors(idempotent.NewErrorRegistry(
 			idempotent.ErrorType[*RefusedError]("refused"))),
 		idempotent.WithShouldIgnoreError(idempotent.IsRetryable),

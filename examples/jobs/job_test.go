@@ -146,7 +146,7 @@ func TestAskingDoesNoHarm(t *testing.T) {
 // The reader's refusal must not become the job's result, even on an executor that records every
 // error.
 func TestTheReadersRefusalIsNotRecorded(t *testing.T) {
-	receipts, err := idempotent.New[Receipt](idemtest.NewRedis(t))
+	receipts, err := idempotent.New[Receipt](idemtest.NewRedis(t), "default")
 	require.NoError(t, err)
 	defer receipts.Close()
 	_, err = (&reader{receipts: receipts}).receipt(t.Context(), ours.ID, 0)

@@ -19,8 +19,7 @@ type payments struct {
 }
 
 func newPayments(rdb redis.UniversalClient, namespace string, provider *providerClient, observer idempotent.Observer) (*payments, error) {
-	executor, err := idempotent.New[Charge](rdb,
-		idempotent.WithNamespace(namespace),
+	executor, err := idempotent.New[Charge](rdb, namespace,
 		idempotent.WithErrors(idempotent.NewErrorRegistry(
 			idempotent.ErrorType[*CardError]("card_declined"))),
 		idempotent.WithShouldIgnoreError(idempotent.IsRetryable),

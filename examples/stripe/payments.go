@@ -60,9 +60,8 @@ type payments struct {
 	stripe   *stripe.Client
 }
 
-func newPayments(rdb redis.UniversalClient, client *stripe.Client, opts ...idempotent.Option) (*payments, error) {
-	executor, err := idempotent.New[Charge](rdb, append([]idempotent.Option{
-		idempotent.WithNamespace("stripe"),
+func newPayments(rdb redis.UniversalClient, namespace string, client *stripe.Client, opts ...idempotent.Option) (*payments, error) {
+	executor, err := idempotent.New[Charge](rdb, namespace, append([]idempotent.Option{
 		idempotent.WithTTL(defaultTTL),
 		idempotent.WithLease(defaultLease),
 		idempotent.WithErrors(idempotent.NewErrorRegistry(

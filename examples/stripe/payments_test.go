@@ -32,7 +32,7 @@ func newShop(t *testing.T) *shop {
 	rdb := redis.NewClient(&redis.Options{Addr: server.Addr()})
 	t.Cleanup(func() { rdb.Close() })
 	p := newTestProxy(t)
-	payments, err := newPayments(rdb, newStripe("sk_test_mock", p.url))
+	payments, err := newPayments(rdb, "stripe", newStripe("sk_test_mock", p.url))
 	require.NoError(t, err)
 	t.Cleanup(func() { payments.executor.Close() })
 	return &shop{payments: payments, redis: server, proxy: p}

@@ -39,8 +39,7 @@ func work(s setup, desk *stage.Desk) error {
 	rdb := redis.NewClient(opts)
 	defer rdb.Close()
 	w := &worker{Desk: desk, number: s.Worker}
-	w.payments, err = newPayments(rdb, newStripe(s.StripeKey, s.StripeURL),
-		idempotent.WithNamespace(s.Namespace),
+	w.payments, err = newPayments(rdb, s.Namespace, newStripe(s.StripeKey, s.StripeURL),
 		idempotent.WithTTL(demoTTL),
 		idempotent.WithLease(demoLease),
 		idempotent.WithObserver(idempotent.ObserverFunc(w.observe)))

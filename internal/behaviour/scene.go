@@ -47,13 +47,12 @@ func (s *scene) executor(client redis.UniversalClient, opts ...idempotent.Option
 	s.Helper()
 	x := &executor{Recorder: &idemtest.Recorder{}}
 	opts = append([]idempotent.Option{
-		idempotent.WithNamespace(s.namespace),
 		idempotent.WithLease(lease),
 		idempotent.WithTTL(ttl),
 		idempotent.WithObserver(x.Recorder),
 	}, opts...)
 	var err error
-	x.Executor, err = idempotent.New[string](client, opts...)
+	x.Executor, err = idempotent.New[string](client, s.namespace, opts...)
 	require.NoError(s, err)
 	s.Cleanup(func() { _ = x.Close() })
 	return x

@@ -17,10 +17,10 @@ func (w *worker) many(numbers []int, r *rand.Rand) {
 		requests[i] = w.prepare(number, r)
 		longest = max(longest, requests[i].ask.Wait)
 	}
-	calls := make([]idempotent.Call[charge], len(requests))
+	calls := make([]idempotent.BatchCall[charge], len(requests))
 	for i, c := range requests {
 		c.ask.Deadline, c.ask.Many = requests[0].ask.Deadline, longest
-		calls[i] = idempotent.Call[charge]{Key: c.key, Fn: c.function.run, Options: options(&c.ask, &c.report)}
+		calls[i] = idempotent.BatchCall[charge]{Key: c.key, Fn: c.function.run, Options: options(&c.ask, &c.report)}
 		w.invoke(c.id, c.key, history.Run, &c.ask)
 	}
 	by := &caller{}

@@ -54,7 +54,7 @@ func Main(orderText string) error {
 	w.client = w.Order.client()
 	w.client.AddHook(&w.pipelines)
 	w.client.AddHook(askers{})
-	if w.exec, err = idempotent.New[charge](w.client, w.options()...); err != nil {
+	if w.exec, err = idempotent.New[charge](w.client, Namespace, w.options()...); err != nil {
 		return err
 	}
 	w.rec.Record(history.Event{Kind: history.Start, Shares: w.Shares, Caches: w.Cache > 0})
@@ -68,7 +68,7 @@ func Main(orderText string) error {
 
 func (w *worker) options() []idempotent.Option {
 	opts := []idempotent.Option{
-		idempotent.WithNamespace(Namespace), idempotent.WithLease(w.Lease), idempotent.WithErrors(registry()),
+		idempotent.WithLease(w.Lease), idempotent.WithErrors(registry()),
 		idempotent.WithLogger(slog.New(&ear{Handler: slog.DiscardHandler, worker: w})),
 		idempotent.WithObserver(idempotent.ObserverFunc(w.observe)),
 		idempotent.WithShouldIgnoreError(func(err error) bool { return name(err, nil) == history.GotIgnored }),

@@ -37,8 +37,7 @@ type workers struct {
 }
 
 func newWorkers(rdb redis.UniversalClient, cfg *Config, s *store, handle handler) (*workers, error) {
-	executor, err := idempotent.New[Change](rdb,
-		idempotent.WithNamespace(cfg.Namespace),
+	executor, err := idempotent.New[Change](rdb, cfg.Namespace,
 		idempotent.WithTTL(cfg.Keep), // longer than any provider sends the same event again
 		idempotent.WithLease(cfg.Lease),
 		idempotent.WithShouldIgnoreError(idempotent.IsRetryable),

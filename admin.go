@@ -1,0 +1,354 @@
+package idempotent
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/idempotent-go/idempotent/idemcheck"
+	"github.com/idempotent-go/idempotent/internal/backoff"
+	"github.com/idempotent-go/idempotent/internal/record"
+	"github.com/idempotent-go/idempotent/internal/rediserr"
+	"github.com/idempotent-go/idempotent/internal/store"
+)
+
+// Get returns the outcome of key to somebody who only wants to know it: it runs nothing and
+// writes nothing. While an execution is under way, it waits for it as Run does. ErrNotFound means
+// that nobody has begun one, ErrInterrupted that one ended without an outcome, whatever the
+// policy. Options are those of Run; WithNoWait, WithWaitTimeout, WithFingerprint and WithReport
+// have an effect.
+func (e *Executor[T]) Get(ctx context.Context, key string, opts ...RunOption) (T, error) {
+	cfg, err := e.configure(ctx, false, opts)
+	if err != nil {
+		var zero T
+		return zero, err
+	}
+	return e.replayed(ctx, key, cfg, e.core.get(ctx, key, cfg))
+}
+
+// Peek says what is stored under key. It never runs anything and never waits.
+func (e *Executor[T]) Peek(ctx context.Context, key string) (Status, error) {
+	return e.core.peek(ctx, key)
+}
+
+// Forget removes whatever is stored under key, so that the next Run runs fn, at attempt 1. Those
+// who wait for the key go on at once. A running fn is not stopped at once: it loses its lease at
+// its next renewal, and meanwhile another may run. If it returns before that and nobody else has
+// begun, its outcome is recorded; docs/guarantees.md has what else can follow. An error means that it
+// is not known whether the key was forgotten: look at it before you call Forget again, since
+// somebody may have run fn anew. Forgetting an unknown key is no error.
+func (e *Executor[T]) Forget(ctx context.Context, key string) error {
+	return e.core.forget(ctx, key)
+}
+
+// Resolve records value as the outcome of key, for an operator who found out what an interrupted
+// execution did. Those who wait for the key get it, as does every later Run until the TTL is
+// over. It also settles an execution that is still running, whose fn then loses its lease, and a
+// key that nobody has run. An outcome that is recorded already is left alone: ErrAlreadyRecorded.
+// opts are WithTTL and WithFingerprint; others have no effect.
+func (e *Executor[T]) Resolve(ctx context.Context, key string, value T, opts ...RunOption) error {
+	cfg, err := e.configure(ctx, false, opts)
+	if err != nil {
+		return err
+	}
+	payload, err := encodeValue(e.codec, value)
+	if err != nil {
+		return err
+	}
+	return e.core.resolve(ctx, key, cfg, payload)
+}
+
+// A Status is what Peek found.
+type Status struct {
+	State State
+	// Attempt is the number of the execution in question, 0 if there is none.
+	Attempt int
+	// Age is how long ago the execution began or, when it is over, was recorded, by the clocks of
+	// the two processes.
+	Age time.Duration
+	// LeaseLeft is how long the owner's lease still lasts, for StateRunning.
+	LeaseLeft time.Duration
+	// TTLLeft is how long the record still lasts.
+	TTLLeft time.Duration
+	// Size is the size of the record in bytes.
+	Size int
+}
+
+// A State is where an operation stands.
+type State uint8
+
+const (
+	// StateAbsent: nothing is stored; Run would run fn.
+	StateAbsent State = iota
+	// StateRunning: somebody runs fn and holds its lease.
+	StateRunning
+	// StateAbandoned: an execution ended without an outcome, and nobody has called since. Run
+	// would do what WithInterrupted says.
+	StateAbandoned
+	// StateInterrupted: an execution ended without an outcome and is refused until Forget or
+	// Resolve.
+	StateInterrupted
+	// StateSucceeded: a value is recorded.
+	StateSucceeded
+	// StateFailed: an error or a panic is recorded.
+	StateFailed
+)
+
+var stateNames = [...]string{
+	StateAbsent:      "absent",
+	StateRunning:     "running",
+	StateAbandoned:   "abandoned",
+	StateInterrupted: "interrupted",
+	StateSucceeded:   "succeeded",
+	StateFailed:      "failed",
+}
+
+func (s State) String() string {
+	if int(s) >= len(stateNames) {
+		return fmt.Sprintf("State(%d)", uint8(s))
+	}
+	return stateNames[s]
+}
+
+// enter is begin for the methods that do not run fn.
+func (c *core) enter(ctx context.Context, key string) error {
+	if ctx == nil {
+		return invalid("Executor", "ctx", "nil", "a context")
+	}
+	if err := checkKey(key); err != nil {
+		return err
+	}
+	_, err := c.admit(ctx, "") // fn may look at its own key
+	return err
+}
+
+func (c *core) peek(ctx context.Context, key string) (Status, error) {
+	if err := c.enter(ctx, key); err != nil {
+		return Status{}, err
+	}
+	defer c.group.Leave()
+	got, err := c.store.Read(ctx, record.Name(c.namespace, key))
+	if err != nil {
+		return Status{}, storeError(err)
+	}
+	if got.Raw == nil {
+		return Status{}, nil
+	}
+	rec, err := record.Decode(got.Raw)
+	if err != nil {
+		return Status{}, err
+	}
+	s := Status{
+		State:   StateFailed,
+		Attempt: int(rec.Attempt),
+		Age:     max(0, time.Since(rec.At)),
+		TTLLeft: max(0, got.Ttl),
+		Size:    len(got.Raw),
+	}
+	switch {
+	case rec.Kind == record.KindRunning && got.Ttl > rec.Retention:
+		s.State, s.LeaseLeft = StateRunning, got.Ttl-rec.Retention
+	case rec.Kind == record.KindRunning:
+		s.State = StateAbandoned
+	case rec.Outcome == record.OutcomeInterrupted:
+		s.State = StateInterrupted
+	case rec.Outcome == record.OutcomeValue:
+		s.State = StateSucceeded
+	}
+	return s, nil
+}
+
+// get is a run that runs nothing.
+func (c *core) get(ctx context.Context, key string, cfg *runConfig) settlement {
+	nested, err := c.begin(ctx, key)
+	if err != nil {
+		return failure(err)
+	}
+	defer c.group.Leave()
+	if s, hit := c.cached(key); hit {
+		return c.replay(ctx, key, cfg, s)
+	}
+	op := c.newOperation(key, cfg, nested, time.Now())
+	f, err := c.lookUp(ctx, op)
+	switch {
+	case err != nil:
+		return failure(err)
+	case f.final():
+	case checkFingerprint(op.cfg.fingerprint, f.rec.Fingerprint) != nil:
+		return failure(ErrKeyReused)
+	case cfg.noWait:
+		return failure(&InProgressError{RetryAfter: f.left})
+	default:
+		w := &wait{core: &c.waiting, op: op, owner: f.rec.Token, read: (*locker).lookUp, claim: (*locker).lookUp}
+		if f, err = w.run(ctx); err != nil {
+			return failure(err)
+		}
+	}
+	return c.replay(ctx, key, cfg, f.settlement())
+}
+
+// lookUp is look for those who only want to know.
+func (c *locker) lookUp(ctx context.Context, op *operation) (finding, error) {
+	f, err := c.find(ctx, op, ErrNotFound)
+	switch {
+	case err != nil || f.final() || f.left > 0:
+		return f, err
+	case checkFingerprint(op.cfg.fingerprint, f.rec.Fingerprint) != nil:
+		return finding{}, ErrKeyReused
+	}
+	return finding{}, ErrInterrupted
+}
+
+func (c *core) forget(ctx context.Context, key string) error {
+	if err := c.enter(ctx, key); err != nil {
+		return err
+	}
+	defer c.group.Leave()
+	name := record.Name(c.namespace, key)
+	defer c.crowd.flights.Detach(key) // an answer under way may be the forgotten one
+	defer c.cache.Forget(key)         // also when what became of the command is not known
+	if err := c.remove(ctx, name); err != nil {
+		return redisError(ErrUnavailable, err)
+	}
+	return nil
+}
+
+// remove deletes what is stored, and nothing else: when a deletion without a reply is repeated, or
+// arrives late, somebody may have run fn anew, and that must not run a third time.
+func (c *core) remove(ctx context.Context, name string) error {
+	got, err := c.store.Read(ctx, name)
+	strange := rediserr.WrongType(err)
+	if err != nil && !strange {
+		return err
+	}
+	seen, doubtful := store.HeadOf(got.Raw), false
+	pause := backoff.Backoff{First: 10 * time.Millisecond, Limit: time.Second}
+	for failures := 0; ; {
+		there, err := c.store.Forget(ctx, name, seen, strange)
+		switch {
+		case err == nil && (doubtful || len(there) == 0 || bytes.Equal(there, seen)):
+			return nil
+		case err == nil: // it went on since it was read
+			if seen = there; ctx.Err() != nil {
+				return ctx.Err()
+			}
+			continue
+		}
+		if failures++; failures == maxForgetting {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(pause.Next()):
+		}
+		doubtful = true
+		got, failed := c.store.Read(ctx, name)
+		switch {
+		case failed != nil && !rediserr.WrongType(failed):
+			return err
+		case !sameExecution(store.HeadOf(got.Raw), seen):
+			return nil
+		}
+		seen = store.HeadOf(got.Raw)
+	}
+}
+
+// maxForgetting is how often a deletion that fails is sent.
+const maxForgetting = 4
+
+// sameExecution reports whether two records are of one owner.
+func sameExecution(a, b []byte) bool {
+	return bytes.Equal(a, b) || len(a) == record.HeadSize && len(b) == record.HeadSize && bytes.Equal(a[2:], b[2:])
+}
+
+// resolve puts an outcome in the place of whatever is not one. It looks again when the record
+// changes in between.
+func (c *core) resolve(ctx context.Context, key string, cfg *runConfig, payload []byte) error {
+	if err := c.enter(ctx, key); err != nil {
+		return err
+	}
+	defer c.group.Leave()
+	name := record.Name(c.namespace, key)
+	defer c.crowd.flights.Detach(key)
+	defer c.cache.Forget(key)
+	settled := &record.Record{Kind: record.KindDone, Token: record.NewToken(), Outcome: record.OutcomeValue, Codec: c.runner.codec, Payload: payload}
+	got, err := c.store.Read(ctx, name)
+	if err != nil {
+		return storeError(err)
+	}
+	seen := got.Raw
+	for {
+		settled.At, settled.Attempt, settled.Fingerprint = time.Now(), 1, cfg.fingerprint
+		if seen != nil {
+			rec, err := record.Decode(seen)
+			if err != nil {
+				return err
+			}
+			if rec.Kind == record.KindDone && rec.Outcome != record.OutcomeInterrupted {
+				return ErrAlreadyRecorded
+			}
+			settled.Attempt = rec.Attempt
+			settled.Fingerprint = firstFingerprint(cfg.fingerprint, rec.Fingerprint)
+		}
+		instead, taken, err := c.store.TakeOver(ctx, name, seen, settled.Encode(), cfg.ttl, -1, true)
+		switch {
+		case errors.Is(err, store.ErrFewReplicas):
+			return redisError(ErrNotRecorded, err)
+		case err != nil:
+			return storeError(err)
+		}
+		if taken {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return contextError(ctx)
+		}
+		if seen = instead; len(seen) == 0 { // forgotten in between
+			seen = nil
+		}
+	}
+}
+
+// Check looks at the servers behind the client and returns what makes them a bad place for an
+// executor's records, the worst first: each master of a Cluster, each shard of a Ring that is up,
+// the one server otherwise. No findings mean that all was looked at and is well. It is meant for
+// the start of a program, and for a health report now and then: the clocks of the servers are
+// compared with what the last Check of this executor saw.
+//
+// Check reads INFO, CONFIG GET, TIME and ACL DRYRUN. What the client's user may not ask is a
+// FindingNotChecked; without ACL DRYRUN, it tries each command of an executor on a name that is
+// no operation's, in a form that changes nothing. It costs about six round trips and, for the
+// latter, one connection. Calls may be concurrent.
+//
+// ErrUnavailable: some server could not be asked, or ctx ended before it had answered; the
+// findings beside it are those of the servers that did answer.
+func (e *Executor[T]) Check(ctx context.Context) ([]idemcheck.Finding, error) {
+	return e.core.check(ctx)
+}
+
+func (c *core) check(ctx context.Context) ([]idemcheck.Finding, error) {
+	if ctx == nil {
+		return nil, invalid("Check", "ctx", "nil", "a context")
+	}
+	if _, err := c.admit(ctx, ""); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	k, done := c.checker.Begin(ctx, c.group.Leave)
+	select {
+	case <-done:
+	case <-c.group.Closing.Done():
+		return nil, ErrClosed
+	case <-ctx.Done():
+		k.Failed(contextError(ctx))
+	}
+	findings, err := k.Result()
+	if err != nil {
+		err = redisError(ErrUnavailable, err)
+	}
+	return findings, err
+}

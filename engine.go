@@ -1,0 +1,189 @@
+package idempotent
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/idempotent-go/idempotent/internal/checkup"
+	"github.com/idempotent-go/idempotent/internal/lease"
+	"github.com/idempotent-go/idempotent/internal/lifecycle"
+	"github.com/idempotent-go/idempotent/internal/pipeline"
+	"github.com/idempotent-go/idempotent/internal/pubsub"
+	"github.com/idempotent-go/idempotent/internal/record"
+	"github.com/idempotent-go/idempotent/internal/replaycache"
+	"github.com/idempotent-go/idempotent/internal/store"
+)
+
+// core is an executor without its T: it works on bytes.
+type core struct {
+	*locker
+	waiting  waiting
+	runner   runner
+	crowd    crowd
+	checker  *checkup.Checker
+	defaults runConfig
+	stopped  chan struct{} // closed when close is done
+}
+
+func newCore(cfg *config, s *store.Store, codec record.CodecID, encode func(any) ([]byte, error)) *core {
+	duration := cfg.lease.Truncate(time.Millisecond)
+	s.CacheChannel = replaycache.Channel(cfg.namespace)
+	l := &locker{
+		events: &events{namespace: cfg.namespace, observer: cfg.observer, logger: cfg.logger},
+		group:  lifecycle.NewGroup(duration),
+		lease:  duration,
+		store:  s,
+	}
+	sharded := s.Publish == "SPUBLISH"
+	c := &core{
+		locker:   l,
+		waiting:  waiting{locker: l, hub: pubsub.New(s.Servers, sharded, cfg.logger)},
+		runner:   runner{locker: l, codec: codec, encode: encode, errors: cfg.errors},
+		crowd:    crowd{events: l.events, closing: l.group.Closing},
+		defaults: cfg.run,
+		stopped:  make(chan struct{}),
+		checker: &checkup.Checker{
+			Servers: s.Servers, Namespace: cfg.namespace, Lease: duration, MessageLimit: s.MessageLimit,
+			Replicas: s.Ack.Replicas, Sharded: sharded, Cached: cfg.cached,
+		},
+	}
+	c.defaults.derive(duration)
+	c.runner.renewer = lease.NewRenewer(s, duration, c.runner.leaseRenewed, c.runner.leaseLost, cfg.logger)
+	if cfg.cached {
+		l.cache = replaycache.New(cfg.cacheEntries, s, cfg.logger)
+	}
+	return c
+}
+
+// run is one Run below the typed shell: it joins the flight for its key and leads or follows.
+func (c *core) run(ctx context.Context, key string, cfg *runConfig, act action, via pipeline.Processor) (res result) {
+	nested, err := c.begin(ctx, key)
+	if err != nil {
+		res.err = err
+		return res
+	}
+	defer c.group.Leave()
+	if s, hit := c.cached(key); hit {
+		res.settlement = c.replay(ctx, key, cfg, s)
+		return res
+	}
+	f := following{began: time.Now(), nested: nested}
+	call, follower, joined := c.crowd.flights.Enter(key, c.crowd.manner(cfg, f.began))
+	if joined {
+		f.Follower = follower
+		if c.crowd.follow(ctx, key, cfg, &f, &res.settlement) {
+			return res
+		}
+	}
+	op := c.newOperation(key, cfg, nested, f.began)
+	op.via, op.followed, op.leading.call = via, joined, call
+	return c.lead(ctx, op, &op.leading, act)
+}
+
+func (c *core) newOperation(key string, cfg *runConfig, nested bool, began time.Time) *operation {
+	return &operation{
+		key:         key,
+		name:        record.Name(c.namespace, key),
+		cfg:         cfg,
+		token:       record.NewToken(),
+		began:       began,
+		closing:     c.crowd.closingOf(nested),
+		fingerprint: cfg.fingerprint,
+	}
+}
+
+// begin admits a run, or says why not. The caller must call active.leave. A run that is nested in
+// an fn of this executor is part of that fn: close lets it go on.
+func (c *core) begin(ctx context.Context, key string) (nested bool, err error) {
+	if err := checkKey(key); err != nil {
+		return false, err
+	}
+	if ctx.Err() != nil {
+		return false, contextError(ctx)
+	}
+	return c.admit(ctx, key)
+}
+
+// admit counts a run in, unless the executor is closed or the run would wait for itself.
+func (c *core) admit(ctx context.Context, key string) (nested bool, err error) {
+	nested, same := c.executing(ctx, key)
+	switch {
+	case same:
+		return nested, &InProgressError{}
+	case !c.group.Enter(nested):
+		return nested, ErrClosed
+	}
+	return nested, nil
+}
+
+// close ends the waits, and returns when every run has.
+func (c *core) close() {
+	first := c.group.Shut()
+	c.crowd.flights.WakeAll()
+	<-c.group.Empty
+	if first {
+		c.store.Close()
+		c.waiting.hub.Close()
+		c.runner.renewer.Close()
+		c.cache.Close()
+		close(c.stopped)
+	}
+	<-c.stopped
+}
+
+// lead brings the operation to an outcome, or leaves that to the next caller in line; also when a
+// hook of the client panics, say, and somebody above Run recovers: nobody would lead otherwise.
+func (c *core) lead(ctx context.Context, op *operation, lead *leading, act action) result {
+	returned := false
+	defer func() {
+		if !returned {
+			lead.vacate(standing{})
+		}
+	}()
+	res := c.tryToLead(ctx, op, lead, act)
+	returned = true
+	return res
+}
+
+func (c *core) tryToLead(ctx context.Context, op *operation, lead *leading, act action) result {
+	if err := op.ended(ctx); err != nil {
+		lead.vacate(standing{})
+		return result{settlement: failure(err)}
+	}
+	f, err := c.waiting.acquire(ctx, op, lead)
+	return c.acquired(ctx, op, lead, act, f, err)
+}
+
+// acquired is what comes of an attempt to own the operation.
+func (c *core) acquired(ctx context.Context, op *operation, lead *leading, act action, f finding, err error) result {
+	if err == nil && f.lease != nil && ctx.Err() != nil { // fn would begin with a dead context
+		c.disown(ctx, op, f.lease.Attempt)
+		err = contextError(ctx)
+	}
+	switch {
+	case err != nil && concernsAll(err) && ctx.Err() == nil:
+		lead.settle(failure(err))
+		return result{settlement: failure(err)}
+	case err != nil:
+		lead.vacate(standingAfter(op, err))
+		return result{settlement: failure(err)}
+	case f.rec != nil:
+		s := f.settlement()
+		lead.settle(s)
+		return result{settlement: c.replay(ctx, op.key, op.cfg, s)}
+	}
+	return c.runner.execute(ctx, op, lead, f.lease, act)
+}
+
+// concernsAll reports whether err says something about Redis or the record, and so to every
+// caller of the key, and not about the caller that met it.
+func concernsAll(err error) bool {
+	return errorsIsAny(err, ErrUnavailable, ErrCorruptRecord) && !errors.Is(err, errImpatient)
+}
+
+// cached is what the cache answers, if it can.
+func (c *core) cached(key string) (s settlement, hit bool) {
+	rec := c.cache.Get(key)
+	return settlement{rec: rec, stored: true, shared: true, source: Replayed}, rec != nil
+}

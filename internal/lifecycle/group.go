@@ -1,0 +1,53 @@
+package lifecycle
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"github.com/idempotent-go/idempotent/internal/backoff"
+)
+
+// A Group is what runs in an executor: the calls, and the work in the background.
+type Group struct {
+	*Gate
+	Closing context.Context // ends when close begins
+	end     context.CancelFunc
+	limit   time.Duration
+
+	repeating atomic.Int32 // see Repeat
+}
+
+// NewGroup makes a group whose work in the background is given up after limit.
+func NewGroup(limit time.Duration) *Group {
+	g := &Group{Gate: New(), limit: limit}
+	g.Closing, g.end = context.WithCancel(context.Background())
+	return g
+}
+
+// Shut lets nobody in any more, and reports whether it was the first to do so.
+func (g *Group) Shut() (first bool) {
+	if first = g.Close(); first {
+		g.end()
+	}
+	return first
+}
+
+// Repeat repeats try in the background until it succeeds, for the limit at most: by then its use is
+// over. Shut ends the repetition. When Redis is away for many at once, most are left alone.
+func (g *Group) Repeat(ctx context.Context, try func(context.Context) error) {
+	if g.repeating.Add(1) > maxRepeating {
+		g.repeating.Add(-1)
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), g.limit)
+	stop := context.AfterFunc(g.Closing, cancel)
+	g.Run(func() {
+		defer g.repeating.Add(-1)
+		defer cancel()
+		defer stop()
+		_ = backoff.Retry(ctx, func() error { return try(context.WithoutCancel(ctx)) }, nil)
+	})
+}
+
+const maxRepeating = 64

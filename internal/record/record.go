@@ -1,0 +1,216 @@
+package record
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"sync/atomic"
+	"time"
+)
+
+// A record is what one Redis string holds. Its bytes are, in this order:
+//
+//	version      1 byte, recordVersion
+//	kind         1 byte, 'R' running or 'D' done
+//	token        16 bytes, who wrote it; scripts compare these first 18 bytes
+//	detail       1 byte: running, 1 for Refuse; done, the outcome
+//	attempt      uvarint, 1 for the first execution
+//	at           uvarint, Unix ms of the writer's clock, for people only
+//	fingerprint  1 byte length, then the bytes
+//	running:     lease and retention, uvarint ms each
+//	done:        codec, 1 byte, then the payload
+//	checksum     4 bytes, CRC-32C of all before, little endian
+type Record struct {
+	Kind        byte
+	Token       Token
+	Attempt     uint32
+	At          time.Time
+	Fingerprint []byte
+
+	// running
+	Refuse    bool
+	Lease     time.Duration
+	Retention time.Duration
+
+	// done
+	Outcome Outcome
+	Codec   CodecID
+	Payload []byte
+	Decoded atomic.Value // what payload stands for, a T, once somebody has shared that
+}
+
+const (
+	recordVersion = 1
+	KindRunning   = 'R'
+	KindDone      = 'D'
+
+	HeadSize           = 18 // version, kind, token
+	MaxFingerprintSize = 32
+)
+
+type Outcome byte
+
+const (
+	OutcomeValue Outcome = iota + 1
+	OutcomeError
+	OutcomePanic
+	OutcomeInterrupted
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// maxRunningSize is how long a running record can become, but for its fingerprint.
+const MaxRunningSize = HeadSize + 3 + 3*binary.MaxVarintLen64 + binary.MaxVarintLen32 + crc32.Size
+
+func (r *Record) Encode() []byte {
+	return r.AppendTo(make([]byte, 0, MaxRunningSize+len(r.Fingerprint)+len(r.Payload)))
+}
+
+// appendTo encodes the record into b, which is empty.
+func (r *Record) AppendTo(b []byte) []byte {
+	b = append(b, recordVersion, r.Kind)
+	b = append(b, r.Token[:]...)
+	b = append(b, r.detail())
+	b = binary.AppendUvarint(b, uint64(r.Attempt))
+	b = binary.AppendUvarint(b, uint64(max(r.At.UnixMilli(), 0)))
+	b = append(b, byte(len(r.Fingerprint)))
+	b = append(b, r.Fingerprint...)
+	if r.Kind == KindRunning {
+		b = binary.AppendUvarint(b, uint64(r.Lease.Milliseconds()))
+		b = binary.AppendUvarint(b, uint64(r.Retention.Milliseconds()))
+	} else {
+		b = append(b, byte(r.Codec))
+		b = append(b, r.Payload...)
+	}
+	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
+}
+
+func (r *Record) detail() byte {
+	if r.Kind == KindDone {
+		return byte(r.Outcome)
+	}
+	if r.Refuse {
+		return 1
+	}
+	return 0
+}
+
+// head is how the encoded record begins, which tells it from every other one.
+func (r *Record) Head() []byte {
+	return append([]byte{recordVersion, r.Kind}, r.Token[:]...)
+}
+
+// payloadIn is the payload of an encoded record, size bytes long.
+func PayloadIn(raw []byte, size int) []byte {
+	end := len(raw) - crc32.Size
+	return raw[end-size : end : end]
+}
+
+func Decode(b []byte) (*Record, error) {
+	rec := new(Record)
+	if err := rec.decode(b); err != nil {
+		return nil, err
+	}
+	return rec, nil
+}
+
+// decode reads what encode wrote and refuses everything else with ErrCorruptRecord. The record
+// keeps b for its payload and fingerprint.
+func (r *Record) decode(b []byte) error {
+	if len(b) == 0 {
+		return Corrupt("is empty")
+	}
+	if b[0] != recordVersion {
+		return Corrupt("has version %d, this library reads %d", b[0], recordVersion)
+	}
+	if len(b) < HeadSize+crc32.Size {
+		return Corrupt("is %d bytes long, too short", len(b))
+	}
+	body, sum := b[:len(b)-crc32.Size], binary.LittleEndian.Uint32(b[len(b)-crc32.Size:])
+	if crc32.Checksum(body, castagnoli) != sum {
+		return Corrupt("has a wrong checksum")
+	}
+	*r = Record{Kind: body[1], Token: Token(body[2:HeadSize])}
+	in := reader{b: body[HeadSize:]}
+	detail := in.byte()
+	attempt := in.uvarint()
+	at := in.uvarint()
+	r.Fingerprint = in.take(int(in.byte()))
+	switch r.Kind {
+	case KindRunning:
+		r.Refuse = detail == 1
+		r.Lease = in.millis()
+		r.Retention = in.millis()
+		in.bad = in.bad || len(in.b) > 0 || detail > 1
+	case KindDone:
+		r.Outcome = Outcome(detail)
+		r.Codec = CodecID(in.byte())
+		r.Payload = in.b
+		in.bad = in.bad || r.Outcome < OutcomeValue || r.Outcome > OutcomeInterrupted
+	default:
+		in.bad = true
+	}
+	if in.bad || attempt == 0 || attempt > maxAttempt || at > maxMillis || len(r.Fingerprint) > MaxFingerprintSize {
+		return Corrupt("has a field out of range")
+	}
+	r.Attempt = uint32(attempt)
+	r.At = time.UnixMilli(int64(at))
+	return nil
+}
+
+const (
+	maxAttempt = 1<<32 - 1
+	maxMillis  = uint64(1<<63-1) / uint64(time.Millisecond)
+)
+
+// errCorrupt is ErrCorruptRecord.
+var ErrCorrupt = errors.New("idempotent: record cannot be read")
+
+func Corrupt(format string, args ...any) error {
+	return fmt.Errorf("%w: it %s", ErrCorrupt, fmt.Sprintf(format, args...))
+}
+
+// A reader takes fields off the front of b. After the first that is not there, bad is set and
+// every field is zero.
+type reader struct {
+	b   []byte
+	bad bool
+}
+
+func (r *reader) take(n int) []byte {
+	if r.bad || n > len(r.b) {
+		r.bad = true
+		return nil
+	}
+	out := r.b[:n:n]
+	r.b = r.b[n:]
+	return out
+}
+
+func (r *reader) byte() byte {
+	if b := r.take(1); b != nil {
+		return b[0]
+	}
+	return 0
+}
+
+// uvarint accepts the shortest form alone, so that one record has one encoding.
+func (r *reader) uvarint() uint64 {
+	v, n := binary.Uvarint(r.b)
+	if n <= 0 || (n > 1 && r.b[n-1] == 0) {
+		r.bad = true
+		return 0
+	}
+	r.take(n)
+	return v
+}
+
+func (r *reader) millis() time.Duration {
+	v := r.uvarint()
+	if v > maxMillis {
+		r.bad = true
+		return 0
+	}
+	return time.Duration(v) * time.Millisecond
+}

@@ -1,0 +1,175 @@
+package replaycache
+
+import (
+	"context"
+	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/maypok86/otter/v2"
+
+	"github.com/idempotent-go/idempotent/internal/record"
+	"github.com/idempotent-go/idempotent/internal/store"
+)
+
+const (
+	// maxCachedSize is the largest record, in bytes, that is kept: a cache is bounded by its entries.
+	maxCachedSize = 64 << 10
+
+	// clockTolerance is the part of a TTL by which the clocks of Redis and of this process may
+	// differ at its end: a thousandth, twice what NTP slews.
+	clockTolerance = 1000
+)
+
+// A replayCache holds finished records in this process. They do not change; they end by their
+// expiry, which is counted here, and by Forget and Resolve, of which a cacheLink is told. Nothing is
+// served but while that link is proven to stand. All methods of a nil cache do nothing.
+type Cache struct {
+	entries int
+	logger  *slog.Logger
+	born    time.Time
+	link    *cacheLink
+	current atomic.Pointer[generation] // nil while the link does not stand
+}
+
+// A generation is what was cached during one session of the link. It ends with it, so nothing
+// outlives a gap in what the link is told.
+type generation struct {
+	records *otter.Cache[string, *cachedRecord]
+	proven  atomic.Pointer[instant] // until when the link is known to have told everything
+
+	mu      sync.Mutex // held to store and to forget, not to find
+	changes uint64     // how often something was forgotten
+}
+
+type cachedRecord struct {
+	rec *record.Record
+	end instant
+}
+
+// An instant is a time by two clocks: the monotonic one stands still while the machine is suspended,
+// and the wall clock can be set back.
+type instant struct{ monotonic, wall time.Duration }
+
+func (m instant) add(d time.Duration) instant { return instant{m.monotonic + d, m.wall + d} }
+
+// before reports whether m is before end by both clocks.
+func (m instant) before(end instant) bool { return m.monotonic < end.monotonic && m.wall < end.wall }
+
+func New(entries int, s *store.Store, logger *slog.Logger) *Cache {
+	c := &Cache{entries: entries, logger: logger, born: time.Now()}
+	c.link = newCacheLink(c, s)
+	return c
+}
+
+func (c *Cache) now() instant {
+	t := time.Now()
+	return instant{monotonic: t.Sub(c.born), wall: time.Duration(t.UnixNano())}
+}
+
+// begin starts a generation: from now on, what is read can be kept.
+func (c *Cache) begin() *generation {
+	g := &generation{records: otter.Must(&otter.Options[string, *cachedRecord]{
+		MaximumSize: c.entries,
+		Executor:    func(maintain func()) { maintain() }, // no goroutines
+		Logger:      cacheLogger{c.logger},
+	})}
+	c.current.Store(g)
+	return g
+}
+
+// end drops everything.
+func (c *Cache) end() { c.current.Store(nil) }
+
+func (c *Cache) Close() {
+	if c != nil {
+		c.link.close()
+	}
+}
+
+// get returns the record of a key, nil if it is not known or may have been forgotten. The record is
+// shared: it must not be changed.
+func (c *Cache) Get(key string) *record.Record {
+	if c == nil {
+		return nil
+	}
+	g := c.current.Load()
+	if g == nil {
+		return nil
+	}
+	now, proven := c.now(), g.proven.Load()
+	if proven == nil || !now.before(*proven) {
+		return nil
+	}
+	found, ok := g.records.GetIfPresent(key)
+	if !ok || !now.before(found.end) {
+		return nil
+	}
+	return found.rec
+}
+
+// A mark is taken before a record is read or written, and says whether what comes of that may be
+// kept. The zero mark says no.
+type Mark struct {
+	generation *generation
+	changes    uint64
+	taken      instant
+}
+
+func (c *Cache) Mark() Mark {
+	if c == nil {
+		return Mark{}
+	}
+	c.link.start()
+	g := c.current.Load()
+	if g == nil {
+		return Mark{}
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return Mark{generation: g, changes: g.changes, taken: c.now()}
+}
+
+func (m Mark) Valid() bool { return m.generation != nil }
+
+// keep stores what was found after the mark was taken: a record of so many bytes, and how long it
+// was to live. Something forgotten meanwhile could be this very record, so then it is not stored.
+func (m Mark) Keep(key string, rec *record.Record, size int, ttl time.Duration) {
+	life := ttl - ttl/clockTolerance - time.Millisecond
+	if !m.Valid() || rec.Kind != record.KindDone || rec.Outcome == record.OutcomeInterrupted || size > maxCachedSize || life <= 0 {
+		return
+	}
+	kept := &cachedRecord{rec: rec, end: m.taken.add(life)}
+	g := m.generation
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.changes == m.changes {
+		g.records.Set(strings.Clone(key), kept)
+	}
+}
+
+// forget drops a key, and sees to it that no reading under way brings it back.
+func (c *Cache) Forget(key string) {
+	if c == nil {
+		return
+	}
+	if g := c.current.Load(); g != nil {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		g.changes++
+		g.records.Invalidate(key)
+	}
+}
+
+// cacheLogger gives the cache's own troubles to the executor's logger.
+type cacheLogger struct{ *slog.Logger }
+
+func (l cacheLogger) Warn(ctx context.Context, msg string, err error) {
+	l.WarnContext(ctx, "idempotent: replay cache: "+msg, "error", err)
+}
+
+func (l cacheLogger) Error(ctx context.Context, msg string, err error) {
+	l.ErrorContext(ctx, "idempotent: replay cache: "+msg, "error", err)
+}

@@ -1,0 +1,147 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/idempotent-go/idempotent/internal/backoff"
+	"github.com/idempotent-go/idempotent/internal/pipeline"
+	"github.com/idempotent-go/idempotent/internal/rediserr"
+)
+
+// replicaAck is how many replicas must have a write before it counts; none by default.
+type Ack struct {
+	Replicas int
+	Timeout  time.Duration
+}
+
+func (a Ack) queue(ctx context.Context, pipe redis.Pipeliner) *redis.IntCmd {
+	wait := redis.NewIntCmd(ctx, "wait", a.Replicas, a.Timeout.Milliseconds())
+	_ = pipe.Process(ctx, wait) // sent by Exec
+	return wait
+}
+
+// check turns the reply to a WAIT into an error if too few replicas answered.
+func (a Ack) check(wait *redis.IntCmd) error {
+	n, err := wait.Result()
+	if err == nil && int(n) < a.Replicas {
+		return fmt.Errorf("%w: %d of %d within %v", ErrFewReplicas, n, a.Replicas, a.Timeout)
+	}
+	return err
+}
+
+var ErrFewReplicas = errors.New("too few replicas acknowledged the write")
+
+// run runs a script for the name and, if that is asked for, waits for the replicas. The command's
+// own reply comes back even when too few of them answered.
+func (s *Store) run(ctx context.Context, script *redis.Script, name string, args ...any) (*redis.Cmd, error) {
+	if s.Ack.Replicas == 0 {
+		return s.call(ctx, script, name, args...)
+	}
+	keys := []string{name}
+	cmd := redis.NewCmd(ctx)
+	eval := script.EvalSha
+	queue := func(pipe redis.Pipeliner) redis.Cmder {
+		cmd = eval(ctx, pipe, keys, args...)
+		return cmd
+	}
+	err := s.acknowledged(ctx, name, queue)
+	if redis.HasErrorPrefix(err, "NOSCRIPT") {
+		eval = script.Eval
+		err = s.acknowledged(ctx, name, queue)
+	}
+	return cmd, err
+}
+
+// acknowledged sends the command that queue makes and WAIT down one connection, since WAIT speaks
+// of the writes of its own connection. A reply of nil is no error.
+func (s *Store) acknowledged(ctx context.Context, name string, queue func(redis.Pipeliner) redis.Cmder) (err error) {
+	defer rediserr.Survive(&err)
+	_, node, err := s.Node(ctx, name)
+	if err != nil {
+		return err
+	}
+	pause := backoff.Backoff{First: 20 * time.Millisecond, Limit: 200 * time.Millisecond}
+	asking := false
+	for attempt := 0; ; attempt++ {
+		pipe := node.Pipeline()
+		if asking {
+			pipe.Do(ctx, "asking")
+		}
+		cmd := queue(pipe)
+		wait := s.Ack.queue(ctx, pipe)
+		_, _ = pipe.Exec(ctx) // each command has its own error
+		if err = cmd.Err(); err == nil || errors.Is(err, redis.Nil) {
+			return s.Ack.check(wait)
+		}
+		if attempt == maxRedirects || !s.elsewhere(err) {
+			return err
+		}
+		if node, asking, err = s.redirected(ctx, name, err, &pause); err != nil {
+			return err
+		}
+	}
+}
+
+// maxRedirects is how often one command follows a Cluster that changes.
+const maxRedirects = 5
+
+// elsewhere reports whether another server of a Cluster may do what this one did not. For other
+// clients, go-redis repeats by itself what can be repeated.
+func (s *Store) elsewhere(err error) bool {
+	if s.Cluster == nil || errors.Is(err, redis.ErrClosed) {
+		return false
+	}
+	_, refused := errors.AsType[redis.Error](err)
+	_, moved := redis.IsMovedError(err)
+	_, ask := redis.IsAskError(err)
+	return !refused || moved || ask || redis.IsReadOnlyError(err) || redis.IsClusterDownError(err) || redis.IsTryAgainError(err)
+}
+
+// redirected says where to go after err.
+func (s *Store) redirected(ctx context.Context, name string, err error, pause *backoff.Backoff) (node redis.UniversalClient, asking bool, _ error) {
+	addr, asking := redis.IsAskError(err)
+	if !asking {
+		addr, _ = redis.IsMovedError(err)
+	}
+	masters, _ := s.Nodes(ctx) // looks at the Cluster anew
+	if there := masters[addr]; there != nil {
+		return there, asking, nil
+	}
+	select { // for a Cluster that is about to change, and does not know it yet
+	case <-ctx.Done():
+		return nil, false, err
+	case <-time.After(pause.Next()):
+	}
+	_, node, err = s.Node(ctx, name)
+	return node, false, err
+}
+
+// renewAcknowledged extends leases of one server. Those count as renewed that the replicas have.
+func (s *Store) renewAcknowledged(ctx context.Context, batch []Renewal, eval evaluator) {
+	_, node, err := s.Node(ctx, batch[0].Name)
+	if err != nil {
+		for i := range batch {
+			batch[i].Err = err
+		}
+		return
+	}
+	pipe := node.Pipeline()
+	cmds := queueRenewals(ctx, pipe, batch, eval)
+	wait := s.Ack.queue(ctx, pipe)
+	err = sendAll(ctx, pipe)
+	for i := range batch {
+		r := &batch[i]
+		r.read(cmds[i], pipeline.ErrorIn(cmds[i], err))
+		switch {
+		case r.Err == nil:
+			r.Err = s.Ack.check(wait)
+		case s.elsewhere(r.Err):
+			r.read(s.run(ctx, renewScript, r.Name, r.args()...))
+		}
+	}
+}

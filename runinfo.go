@@ -1,0 +1,94 @@
+package idempotent
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+	"regexp"
+	"sync/atomic"
+)
+
+// MaxKeySize is the longest key, in bytes.
+const MaxKeySize = 1024
+
+var namespacePattern = regexp.MustCompile(`^[A-Za-z0-9._/-]{1,64}$`)
+
+func checkKey(key string) error {
+	if len(key) == 0 || len(key) > MaxKeySize {
+		return fmt.Errorf("%w: %d bytes long; allowed: 1 to %d bytes", ErrInvalidKey, len(key), MaxKeySize)
+	}
+	return nil
+}
+
+// HashKey builds a key from parts, for instance a tenant, a route and a request id: the SHA-256,
+// in hexadecimal, of the parts with their lengths. No two different lists of parts give the same
+// key, so HashKey("a", "bc") and HashKey("ab", "c") differ, and parts may hold any bytes and be
+// of any length.
+func HashKey(parts ...string) string {
+	h := sha256.New()
+	var size [binary.MaxVarintLen64]byte
+	for _, part := range parts {
+		h.Write(binary.AppendUvarint(size[:0], uint64(len(part))))
+		h.Write([]byte(part))
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// RunInfo describes an execution to the fn that runs it.
+type RunInfo struct {
+	// Namespace is the executor's.
+	Namespace string
+	// Key is the key given to Run.
+	Key string
+	// Attempt is 1 for the first execution. Above 1, an earlier execution ended without an
+	// outcome: its process died, its lease ran out or its context was cancelled. What it did is
+	// unknown: ask the provider before doing it again.
+	Attempt int
+}
+
+// DownstreamKey is a key for a provider's own idempotency header, such as Stripe's
+// Idempotency-Key. It is 64 hexadecimal digits, and the same for every attempt and in every
+// process that runs this key in this namespace.
+func (i RunInfo) DownstreamKey() string { return HashKey(i.Namespace, i.Key) }
+
+// RunInfoFromContext returns the RunInfo of the execution that ctx was given to, and whether ctx
+// comes from one. With nested runs it is the innermost.
+func RunInfoFromContext(ctx context.Context) (RunInfo, bool) {
+	x, ok := ctx.Value(executionKey{}).(*execution)
+	if !ok {
+		return RunInfo{}, false
+	}
+	return x.info, true
+}
+
+type executionKey struct{}
+
+// An execution is what fn's context knows of the run it belongs to.
+type execution struct {
+	info  RunInfo
+	by    *locker
+	outer *execution // the run whose fn called this one
+	over  atomic.Bool
+}
+
+// executing reports whether ctx belongs to an execution of this core that has not ended, and
+// whether to one of this very key.
+func (c *locker) executing(ctx context.Context, key string) (nested, same bool) {
+	x, _ := ctx.Value(executionKey{}).(*execution)
+	for ; x != nil; x = x.outer {
+		if x.over.Load() {
+			continue
+		}
+		nested = nested || x.by == c
+		same = same || x.info.Key == key && c.sameOperations(x.by)
+	}
+	return nested, same
+}
+
+// sameOperations reports whether both cores keep their operations under the same names in the
+// same Redis.
+func (c *locker) sameOperations(other *locker) bool {
+	return c == other || c.namespace == other.namespace && c.store.Identity != nil && c.store.Identity == other.store.Identity
+}
