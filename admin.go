@@ -161,7 +161,7 @@ func (c *core) peek(ctx context.Context, key string) (Status, error) {
 }
 
 // get is a run that runs nothing.
-func (c *core) get(ctx context.Context, key string, cfg *runConfig) settlement {
+func (c *core) get(ctx context.Context, key string, cfg *runConfig) sharedResult {
 	nested, err := c.begin(ctx, key)
 	if err != nil {
 		return failure(err)
@@ -186,19 +186,19 @@ func (c *core) get(ctx context.Context, key string, cfg *runConfig) settlement {
 			return failure(err)
 		}
 	}
-	return c.replay(ctx, key, cfg, f.settlement())
+	return c.replay(ctx, key, cfg, f.shared())
 }
 
 // lookUp is look for those who only want to know.
-func (c *locker) lookUp(ctx context.Context, op *operation) (finding, error) {
+func (c *locker) lookUp(ctx context.Context, op *operation) (claimResult, error) {
 	f, err := c.find(ctx, op, ErrNotFound)
 	switch {
 	case err != nil || f.final() || f.left > 0:
 		return f, err
 	case checkFingerprint(op.cfg.fingerprint, f.rec.Fingerprint) != nil:
-		return finding{}, ErrKeyReused
+		return claimResult{}, ErrKeyReused
 	}
-	return finding{}, ErrInterrupted
+	return claimResult{}, ErrInterrupted
 }
 
 func (c *core) forget(ctx context.Context, key string) error {
@@ -291,7 +291,7 @@ func (c *core) resolve(ctx context.Context, key string, cfg *runConfig, payload 
 				return ErrAlreadyRecorded
 			}
 			settled.Attempt = rec.Attempt
-			settled.Fingerprint = firstFingerprint(cfg.fingerprint, rec.Fingerprint)
+			settled.Fingerprint = firstNonEmpty(cfg.fingerprint, rec.Fingerprint)
 		}
 		instead, taken, err := c.store.TakeOver(ctx, name, seen, settled.Encode(), cfg.ttl, -1, true)
 		switch {

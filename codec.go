@@ -132,13 +132,13 @@ func decodeValue[T any](c Codec[T], rec *record.Record) (v T, err error) {
 
 // copied reports whether assignment copies all of a value of the type: it holds no references but
 // strings, which do not change.
-func copied(t reflect.Type) bool {
+func isPlainData(t reflect.Type) bool {
 	switch t.Kind() {
 	case reflect.Array:
-		return copied(t.Elem())
+		return isPlainData(t.Elem())
 	case reflect.Struct:
 		for field := range t.Fields() {
-			if !copied(field.Type) {
+			if !isPlainData(field.Type) {
 				return false
 			}
 		}

@@ -27,13 +27,13 @@ func TestCopied(t *testing.T) {
 		ok     bool
 	}
 	for _, v := range []any{true, -1, uint8(1), 1.5, 1i, "x", time.Second, plain{}, [0]string{}, struct{}{}} {
-		assert.True(t, copied(reflect.TypeOf(v)), "%T", v)
+		assert.True(t, isPlainData(reflect.TypeOf(v)), "%T", v)
 	}
 	for _, v := range []any{
 		[]byte{}, map[string]int{}, &plain{}, time.Time{}, [1][]int{}, struct{ plain *plain }{}, struct{ v any }{},
 		func() {}, make(chan int), unsafe.Pointer(nil),
 	} {
-		assert.False(t, copied(reflect.TypeOf(v)), "%T", v)
+		assert.False(t, isPlainData(reflect.TypeOf(v)), "%T", v)
 	}
-	assert.False(t, copied(reflect.TypeFor[any]()))
+	assert.False(t, isPlainData(reflect.TypeFor[any]()))
 }

@@ -57,7 +57,7 @@ func newCore(cfg *config, s *store.Store, codec record.CodecID, encode func(any)
 }
 
 // run is one Run below the typed shell: it joins the flight for its key and leads or follows.
-func (c *core) run(ctx context.Context, key string, cfg *runConfig, act action, via pipeline.Processor) (res result) {
+func (c *core) run(ctx context.Context, key string, cfg *runConfig, fn untypedFn, via pipeline.Processor) (res result) {
 	nested, err := c.begin(ctx, key)
 	if err != nil {
 		res.err = err
@@ -65,20 +65,20 @@ func (c *core) run(ctx context.Context, key string, cfg *runConfig, act action, 
 	}
 	defer c.group.Leave()
 	if s, hit := c.cached(key); hit {
-		res.settlement = c.replay(ctx, key, cfg, s)
+		res.sharedResult = c.replay(ctx, key, cfg, s)
 		return res
 	}
-	f := following{began: time.Now(), nested: nested}
-	call, follower, joined := c.crowd.flights.Enter(key, c.crowd.manner(cfg, f.began))
+	f := joiner{began: time.Now(), nested: nested}
+	call, follower, joined := c.crowd.flights.Enter(key, c.crowd.joinOptions(cfg, f.began))
 	if joined {
 		f.Follower = follower
-		if c.crowd.follow(ctx, key, cfg, &f, &res.settlement) {
+		if c.crowd.follow(ctx, key, cfg, &f, &res.sharedResult) {
 			return res
 		}
 	}
 	op := c.newOperation(key, cfg, nested, f.began)
-	op.via, op.followed, op.leading.call = via, joined, call
-	return c.lead(ctx, op, &op.leading, act)
+	op.via, op.followed, op.lead.call = via, joined, call
+	return c.lead(ctx, op, &op.lead, fn)
 }
 
 func (c *core) newOperation(key string, cfg *runConfig, nested bool, began time.Time) *operation {
@@ -134,56 +134,56 @@ func (c *core) close() {
 
 // lead brings the operation to an outcome, or leaves that to the next caller in line; also when a
 // hook of the client panics, say, and somebody above Run recovers: nobody would lead otherwise.
-func (c *core) lead(ctx context.Context, op *operation, lead *leading, act action) result {
+func (c *core) lead(ctx context.Context, op *operation, lead *leadership, fn untypedFn) result {
 	returned := false
 	defer func() {
 		if !returned {
-			lead.vacate(standing{})
+			lead.vacate(flightState{})
 		}
 	}()
-	res := c.tryToLead(ctx, op, lead, act)
+	res := c.tryToLead(ctx, op, lead, fn)
 	returned = true
 	return res
 }
 
-func (c *core) tryToLead(ctx context.Context, op *operation, lead *leading, act action) result {
-	if err := op.ended(ctx); err != nil {
-		lead.vacate(standing{})
-		return result{settlement: failure(err)}
+func (c *core) tryToLead(ctx context.Context, op *operation, lead *leadership, fn untypedFn) result {
+	if err := op.err(ctx); err != nil {
+		lead.vacate(flightState{})
+		return result{sharedResult: failure(err)}
 	}
 	f, err := c.waiting.acquire(ctx, op, lead)
-	return c.acquired(ctx, op, lead, act, f, err)
+	return c.acquired(ctx, op, lead, fn, f, err)
 }
 
 // acquired is what comes of an attempt to own the operation.
-func (c *core) acquired(ctx context.Context, op *operation, lead *leading, act action, f finding, err error) result {
+func (c *core) acquired(ctx context.Context, op *operation, lead *leadership, fn untypedFn, f claimResult, err error) result {
 	if err == nil && f.lease != nil && ctx.Err() != nil { // fn would begin with a dead context
-		c.disown(ctx, op, f.lease.Attempt)
+		c.releaseInBackground(ctx, op, f.lease.Attempt)
 		err = contextError(ctx)
 	}
 	switch {
 	case err != nil && concernsAll(err) && ctx.Err() == nil:
 		lead.settle(failure(err))
-		return result{settlement: failure(err)}
+		return result{sharedResult: failure(err)}
 	case err != nil:
-		lead.vacate(standingAfter(op, err))
-		return result{settlement: failure(err)}
+		lead.vacate(stateAfter(op, err))
+		return result{sharedResult: failure(err)}
 	case f.rec != nil:
-		s := f.settlement()
+		s := f.shared()
 		lead.settle(s)
-		return result{settlement: c.replay(ctx, op.key, op.cfg, s)}
+		return result{sharedResult: c.replay(ctx, op.key, op.cfg, s)}
 	}
-	return c.runner.execute(ctx, op, lead, f.lease, act)
+	return c.runner.execute(ctx, op, lead, f.lease, fn)
 }
 
 // concernsAll reports whether err says something about Redis or the record, and so to every
 // caller of the key, and not about the caller that met it.
 func concernsAll(err error) bool {
-	return errorsIsAny(err, ErrUnavailable, ErrCorruptRecord) && !errors.Is(err, errImpatient)
+	return errorsIsAny(err, ErrUnavailable, ErrCorruptRecord) && !errors.Is(err, errWaitTimeout)
 }
 
 // cached is what the cache answers, if it can.
-func (c *core) cached(key string) (s settlement, hit bool) {
+func (c *core) cached(key string) (s sharedResult, hit bool) {
 	rec := c.cache.Get(key)
-	return settlement{rec: rec, stored: true, shared: true, source: Replayed}, rec != nil
+	return sharedResult{rec: rec, stored: true, shared: true, source: Replayed}, rec != nil
 }

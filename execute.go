@@ -16,12 +16,12 @@ import (
 )
 
 // An action is fn, whatever its T.
-type action interface {
+type untypedFn interface {
 	run(ctx context.Context) (value any, err error)
 }
 
 // An ending is how fn ended.
-type ending struct {
+type fnResult struct {
 	value     any
 	payload   []byte // the encoded value
 	err       error
@@ -30,7 +30,7 @@ type ending struct {
 	exited    bool // runtime.Goexit
 }
 
-func (e *ending) cause() error {
+func (e *fnResult) cause() error {
 	if e.panicked != nil {
 		return e.panicked
 	}
@@ -61,53 +61,53 @@ func (c *runner) leaseLost(l *lease.Lease) {
 }
 
 // patience is how long to go on trying to tell Redis about an outcome: three leases, 5 s at least.
-func (c *runner) patience() time.Duration { return max(3*c.lease, 5*time.Second) }
+func (c *runner) commitRetryWindow() time.Duration { return max(3*c.lease, 5*time.Second) }
 
 // A performance is one execution of fn under a lease, from the claim to the last word in Redis.
-type performance struct {
+type execution struct {
 	*runner
 	op    *operation
-	lead  *leading
+	lead  *leadership
 	lease *lease.Lease
-	act   action
+	fn    untypedFn
 
 	ctx   context.Context // the caller's
 	fnCtx context.Context // fn's
 	end   context.CancelCauseFunc
-	inner *execution
+	inner *runContext
 	ended time.Time // fn
-	out   performed
+	out   ownResult
 }
 
 // execute runs fn as the owner of the operation, and records what comes of it.
-func (c *runner) execute(ctx context.Context, op *operation, lead *leading, l *lease.Lease, act action) result {
-	p := &performance{runner: c, op: op, lead: lead, lease: l, act: act, ctx: ctx}
-	p.inner = &execution{info: RunInfo{Namespace: c.namespace, Key: op.key, Attempt: int(l.Attempt)}, by: c.locker}
-	p.inner.outer, _ = ctx.Value(executionKey{}).(*execution)
+func (c *runner) execute(ctx context.Context, op *operation, lead *leadership, l *lease.Lease, fn untypedFn) result {
+	p := &execution{runner: c, op: op, lead: lead, lease: l, fn: fn, ctx: ctx}
+	p.inner = &runContext{info: RunInfo{Namespace: c.namespace, Key: op.key, Attempt: int(l.Attempt)}, by: c.locker}
+	p.inner.outer, _ = ctx.Value(runContextKey{}).(*runContext)
 	base := ctx
 	if op.cfg.detached {
 		base = context.WithoutCancel(ctx)
 	}
-	p.fnCtx, p.end = context.WithCancelCause(context.WithValue(base, executionKey{}, p.inner))
+	p.fnCtx, p.end = context.WithCancelCause(context.WithValue(base, runContextKey{}, p.inner))
 	l.Key = op.key
 	c.renewer.Keep(l, p)
-	lead.call.Publish(standing{phase: phaseRunning, fingerprint: op.fingerprint, lease: l})
+	lead.call.Publish(flightState{phase: phaseRunning, fingerprint: op.fingerprint, lease: l})
 	p.observeClaimed()
 	if op.cfg.detached {
-		return p.performDetached()
+		return p.runDetached()
 	}
-	return result{own: p.perform()}
+	return result{own: p.runFn()}
 }
 
 // observeClaimed gives the operation up if the observer exits the goroutine: it would be renewed
 // for ever otherwise, and fn never run.
-func (p *performance) observeClaimed() {
+func (p *execution) observeClaimed() {
 	returned := false
 	defer func() {
 		if !returned {
 			p.end(context.Canceled)
 			p.renewer.Drop(p.lease)
-			p.disown(p.ctx, p.op, p.lease.Attempt)
+			p.releaseInBackground(p.ctx, p.op, p.lease.Attempt)
 		}
 	}()
 	p.observe(p.ctx, Event{Kind: EventClaimed, Key: p.op.key, Attempt: int(p.lease.Attempt)})
@@ -115,14 +115,14 @@ func (p *performance) observeClaimed() {
 }
 
 // leaseLost ends fn's context.
-func (p *performance) LeaseLost() {
+func (p *execution) LeaseLost() {
 	p.end(ErrLeaseLost)
-	p.lead.vacate(standing{}) // the others are not to wait for a fn that may never return
+	p.lead.vacate(flightState{}) // the others are not to wait for a fn that may never return
 }
 
 // perform runs fn in this goroutine. A panic goes on, after it was recorded, from the very stack
 // it came from; so does Goexit.
-func (p *performance) perform() (out *performed) {
+func (p *execution) runFn() (out *ownResult) {
 	began := time.Now()
 	returned := false
 	defer func() {
@@ -131,16 +131,16 @@ func (p *performance) perform() (out *performed) {
 		}
 		value := recover()
 		if value == nil {
-			p.conclude(&ending{exited: true}, began)
+			p.conclude(&fnResult{exited: true}, began)
 			return
 		}
-		out = p.conclude(&ending{panicked: &PanicError{Value: value, Stack: debug.Stack()}}, began)
+		out = p.conclude(&fnResult{panicked: &PanicError{Value: value, Stack: debug.Stack()}}, began)
 		if !p.op.cfg.detached {
 			panic(value)
 		}
 	}()
-	var end ending
-	if end.value, end.err = p.act.run(p.fnCtx); end.err == nil {
+	var end fnResult
+	if end.value, end.err = p.fn.run(p.fnCtx); end.err == nil {
 		end.payload, end.encodeErr = p.encode(end.value)
 	}
 	returned = true
@@ -148,12 +148,12 @@ func (p *performance) perform() (out *performed) {
 }
 
 // performDetached runs fn in a goroutine of its own, which the caller may leave behind.
-func (p *performance) performDetached() result {
-	done := make(chan *performed, 1)
+func (p *execution) runDetached() result {
+	done := make(chan *ownResult, 1)
 	p.group.Run(func() {
-		out := &performed{exited: true} // unless perform returns
+		out := &ownResult{exited: true} // unless perform returns
 		defer func() { done <- out }()
-		out = p.perform()
+		out = p.runFn()
 	})
 	select {
 	case out := <-done:
@@ -164,12 +164,12 @@ func (p *performance) performDetached() result {
 	case out := <-done:
 		return out.deliver()
 	default:
-		return result{settlement: failure(contextError(p.ctx))}
+		return result{sharedResult: failure(contextError(p.ctx))}
 	}
 }
 
 // deliver ends the caller's goroutine as fn ended its own.
-func (o *performed) deliver() result {
+func (o *ownResult) deliver() result {
 	if o.panicked != nil {
 		panic(o.panicked.Value)
 	}
@@ -180,8 +180,8 @@ func (o *performed) deliver() result {
 }
 
 // conclude settles the operation after fn ended: in Redis, for the followers, for the caller.
-func (p *performance) conclude(end *ending, began time.Time) *performed {
-	defer p.lead.vacate(standing{}) // unless it was settled
+func (p *execution) conclude(end *fnResult, began time.Time) *ownResult {
+	defer p.lead.vacate(flightState{}) // unless it was settled
 	p.ended = time.Now()
 	p.inner.over.Store(true)
 	lost := p.renewer.Ending(p.lease)
@@ -189,7 +189,7 @@ func (p *performance) conclude(end *ending, began time.Time) *performed {
 	stopped := p.fnCtx.Err() != nil
 	cause := context.Cause(p.fnCtx)
 	p.end(context.Canceled)
-	p.out = performed{value: end.value, fnErr: end.err, attempt: p.lease.Attempt, panicked: end.panicked}
+	p.out = ownResult{value: end.value, fnErr: end.err, attempt: p.lease.Attempt, panicked: end.panicked}
 	told := false
 	defer func() {
 		if !told { // the observer exits the goroutine; what fn did is to be recorded all the same
@@ -204,7 +204,7 @@ func (p *performance) conclude(end *ending, began time.Time) *performed {
 
 // finish says in Redis and to the followers what became of fn. lost says that the lease was by then;
 // stopped and cause, whether and why fn's context had ended.
-func (p *performance) finish(end *ending, lost, stopped bool, cause error) {
+func (p *execution) finish(end *fnResult, lost, stopped bool, cause error) {
 	if end.panicked != nil && p.op.cfg.detached {
 		p.logger.Error("idempotent: detached fn panicked", "key", p.op.key, "namespace", p.namespace, "stack", string(end.panicked.Stack))
 	}
@@ -247,7 +247,7 @@ func isUnknown(err error) (unknown bool) {
 }
 
 // settle records the outcome, or releases the operation if its error is one to ignore.
-func (p *performance) settle(end *ending) {
+func (p *execution) settle(end *fnResult) {
 	rec := &record.Record{
 		Kind:        record.KindDone,
 		Token:       p.op.token,
@@ -273,7 +273,7 @@ func (p *performance) settle(end *ending) {
 		p.commit(rec, raw)
 	case p.op.cfg.ignored == ShareWithWaiters:
 		p.release(append([]byte{store.MessageShared}, raw...), end.cause())
-		p.lead.settle(settlement{rec: rec, source: Executed})
+		p.lead.settle(sharedResult{rec: rec, source: Executed})
 	default:
 		p.release(nil, end.cause())
 	}
@@ -293,11 +293,11 @@ func ignored(cfg *runConfig, err error) (ignore bool, panicked *HookError) {
 }
 
 // errRefused: the record is somebody else's.
-var errRefused = errors.New("somebody else has taken over")
+var errTakenOver = errors.New("somebody else has taken over")
 
 // commit stores the outcome. It goes on trying when the caller's context has ended, for a
 // bounded time.
-func (p *performance) commit(rec *record.Record, raw []byte) {
+func (p *execution) commit(rec *record.Record, raw []byte) {
 	event := Event{Key: p.op.key, Attempt: int(rec.Attempt), Size: len(raw)}
 	mark := p.cache.Mark()
 	ttl := p.op.cfg.recordTTL(rec.Outcome)
@@ -308,17 +308,17 @@ func (p *performance) commit(rec *record.Record, raw []byte) {
 	event.Duration = time.Since(p.ended)
 	switch {
 	case err == nil && !stored:
-		event.Kind, event.Err = EventCommitFailed, errRefused
-		p.out.err = &causeError{text: ErrLeaseLost.Error() + ": " + errRefused.Error(), sentinel: ErrLeaseLost, cause: errRefused}
+		event.Kind, event.Err = EventCommitFailed, errTakenOver
+		p.out.err = &causeError{text: ErrLeaseLost.Error() + ": " + errTakenOver.Error(), sentinel: ErrLeaseLost, cause: errTakenOver}
 	case err != nil:
 		event.Kind, event.Err = EventCommitFailed, err
 		p.out.err = redisError(ErrNotRecorded, err)
-		p.lead.settle(settlement{rec: rec, source: Executed, err: p.out.err})
+		p.lead.settle(sharedResult{rec: rec, source: Executed, err: p.out.err})
 	default:
 		event.Kind = EventRecorded
 		p.out.at = rec.At
 		mark.Keep(p.op.key, rec, len(raw), ttl)
-		p.lead.settle(settlement{rec: rec, stored: true, source: Executed})
+		p.lead.settle(sharedResult{rec: rec, stored: true, source: Executed})
 	}
 	if event.Kind == EventCommitFailed {
 		p.logger.Error("idempotent: outcome not recorded", "key", p.op.key, "namespace", p.namespace, "error", rediserr.Text(event.Err))
@@ -328,8 +328,8 @@ func (p *performance) commit(rec *record.Record, raw []byte) {
 
 // commitAgain repeats a commit that failed with err. A first commit is bounded by the client's
 // timeouts.
-func (p *performance) commitAgain(raw []byte, ttl time.Duration, event Event, err error) (stored bool, _ error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(p.ctx), p.patience())
+func (p *execution) commitAgain(raw []byte, ttl time.Duration, event Event, err error) (stored bool, _ error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(p.ctx), p.commitRetryWindow())
 	defer cancel()
 	failed := func(err error) {
 		p.logger.Warn("idempotent: commit failed, trying again", "key", p.op.key, "namespace", p.namespace, "error", rediserr.Text(err))
@@ -346,23 +346,23 @@ func (p *performance) commitAgain(raw []byte, ttl time.Duration, event Event, er
 
 // abandon ends the lease at once and keeps the attempt number: what fn did is not known, so the
 // next one is told, or refused.
-func (p *performance) abandon(why error) {
+func (p *execution) abandon(why error) {
 	p.leave(EventInterrupted, why, func(ctx context.Context) error {
-		return p.store.Release(ctx, p.op.name, p.op.token, []byte{store.MessageRead}, p.ownerless(p.op, p.lease.Attempt))
+		return p.store.Release(ctx, p.op.name, p.op.token, []byte{store.MessageRead}, p.abandonedRecord(p.op, p.lease.Attempt))
 	})
 }
 
 // release gives the operation up after an execution that is as good as none. shared is the
 // outcome for those who wait, if they are to have it.
-func (p *performance) release(shared []byte, why error) {
+func (p *execution) release(shared []byte, why error) {
 	p.leave(EventReleased, why, func(ctx context.Context) error {
-		return p.giveUp(ctx, p.op, p.lease.Attempt, shared)
+		return p.locker.release(ctx, p.op, p.lease.Attempt, shared)
 	})
 }
 
 // leave ends the ownership without an outcome. When Redis does not answer, it goes on trying in
 // the background; the lease bounds the harm.
-func (p *performance) leave(kind EventKind, why error, release func(context.Context) error) {
+func (p *execution) leave(kind EventKind, why error, release func(context.Context) error) {
 	p.renewer.Drop(p.lease)
 	ctx := context.WithoutCancel(p.ctx)
 	if release(ctx) != nil {

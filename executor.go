@@ -17,10 +17,10 @@ import (
 // goroutines, and one is enough for a process: its callers share one subscription connection and
 // one batch of renewals. Close it when it is not needed any more.
 type Executor[T any] struct {
-	core     *core
-	codec    Codec[T]
-	hooks    Hooks[T]
-	sharable bool // a T is copied by assignment
+	core      *core
+	codec     Codec[T]
+	hooks     Hooks[T]
+	shareable bool // a T is copied by assignment
 }
 
 // New returns an Executor on a go-redis client, which stays the caller's: Close does not close it.
@@ -59,10 +59,10 @@ func New[T any](client redis.UniversalClient, namespace string, opts ...Option) 
 		return encodeValue(codec.Codec, v)
 	}
 	return &Executor[T]{
-		core:     newCore(&cfg, store.New(client, cfg.messageLimit, cfg.ack), codecOf(codec.Codec), encode),
-		codec:    codec.Codec,
-		hooks:    hooks,
-		sharable: copied(reflect.TypeFor[T]()),
+		core:      newCore(&cfg, store.New(client, cfg.messageLimit, cfg.ack), codecOf(codec.Codec), encode),
+		codec:     codec.Codec,
+		hooks:     hooks,
+		shareable: isPlainData(reflect.TypeFor[T]()),
 	}, nil
 }
 
@@ -97,7 +97,7 @@ func (e *Executor[T]) run(ctx context.Context, key string, fn func(ctx context.C
 	if res.own != nil {
 		return e.executed(ctx, key, cfg, res.own)
 	}
-	return e.replayed(ctx, key, cfg, res.settlement)
+	return e.replayed(ctx, key, cfg, res.sharedResult)
 }
 
 // A typedFn is fn as the core runs it. The interface costs nothing until then.
@@ -133,7 +133,7 @@ func (e *Executor[T]) configure(ctx context.Context, nilFn bool, opts []RunOptio
 }
 
 // executed is what the caller gets that ran fn.
-func (e *Executor[T]) executed(ctx context.Context, key string, cfg *runConfig, own *performed) (T, error) {
+func (e *Executor[T]) executed(ctx context.Context, key string, cfg *runConfig, own *ownResult) (T, error) {
 	if cfg.report != nil {
 		*cfg.report = Report{Source: Executed, Attempt: int(own.attempt), RecordedAt: own.at}
 	}
@@ -151,7 +151,7 @@ func (e *Executor[T]) executed(ctx context.Context, key string, cfg *runConfig, 
 }
 
 // replayed is what a caller gets that did not run fn: its own copy of the outcome.
-func (e *Executor[T]) replayed(ctx context.Context, key string, cfg *runConfig, s settlement) (value T, err error) {
+func (e *Executor[T]) replayed(ctx context.Context, key string, cfg *runConfig, s sharedResult) (value T, err error) {
 	if s.rec != nil && s.rec.Outcome == record.OutcomeValue {
 		value, err = e.decode(&s)
 	}
@@ -171,8 +171,8 @@ func (e *Executor[T]) replayed(ctx context.Context, key string, cfg *runConfig, 
 
 // decode returns the caller's own copy of the value. Where T holds no references, those who share a
 // record decode it once.
-func (e *Executor[T]) decode(s *settlement) (T, error) {
-	share := s.shared && e.sharable
+func (e *Executor[T]) decode(s *sharedResult) (T, error) {
+	share := s.shared && e.shareable
 	if share {
 		if value, known := s.rec.Decoded.Load().(T); known {
 			return value, nil

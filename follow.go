@@ -10,25 +10,25 @@ import (
 
 // standingAfter is what those know who take over from a leader that left with err: callers that
 // do not wait need not ask again, one after the other, what one of them has just been told.
-func standingAfter(op *operation, err error) standing {
+func stateAfter(op *operation, err error) flightState {
 	busy, ok := errors.AsType[*InProgressError](err)
 	if !ok || !op.cfg.noWait {
-		return standing{}
+		return flightState{}
 	}
-	return standing{phase: phaseRunning, lease: until(time.Now().Add(busy.RetryAfter))}
+	return flightState{phase: phaseRunning, lease: until(time.Now().Add(busy.RetryAfter))}
 }
 
 // eager reports whether a follower may have enough before there is an outcome.
-func (c *runConfig) eager() bool { return c.noWait || len(c.fingerprint) > 0 }
+func (c *runConfig) mayLeaveEarly() bool { return c.noWait || len(c.fingerprint) > 0 }
 
 // heeds reports whether a follower is to look at what is published: it may be refused for it.
-func (c *runConfig) heeds(s standing) bool {
+func (c *runConfig) wakeOn(s flightState) bool {
 	return s.phase == phaseRunning && (c.noWait || checkFingerprint(c.fingerprint, s.fingerprint) != nil)
 }
 
 // A following is a call's part in a flight that somebody else leads.
-type following struct {
-	flight.Follower[standing]
+type joiner struct {
+	flight.Follower[flightState]
 	began  time.Time
 	nested bool
 }
@@ -36,7 +36,7 @@ type following struct {
 // A crowd is the callers of this process, by key.
 type crowd struct {
 	*events
-	flights flight.Group[standing]
+	flights flight.Group[flightState]
 	closing context.Context
 }
 
@@ -48,25 +48,25 @@ func (c *crowd) closingOf(nested bool) <-chan struct{} {
 	return c.closing.Done()
 }
 
-func (c *crowd) manner(cfg *runConfig, began time.Time) (m flight.Manner[standing]) {
+func (c *crowd) joinOptions(cfg *runConfig, began time.Time) (m flight.Manner[flightState]) {
 	m.Deadline, m.Ready = began.Add(cfg.waitTimeout), c.observer == nil
-	if cfg.eager() {
-		m.Heeds = cfg.heeds
+	if cfg.mayLeaveEarly() {
+		m.Heeds = cfg.wakeOn
 	}
 	return m
 }
 
 // follow waits for the leader and stores in s what comes of that, or returns false if the caller is
 // to lead itself. Thousands may be in here at once, each with its stack.
-func (c *crowd) follow(ctx context.Context, key string, cfg *runConfig, f *following, s *settlement) (over bool) {
+func (c *crowd) follow(ctx context.Context, key string, cfg *runConfig, f *joiner, s *sharedResult) (over bool) {
 	if c.observer != nil {
 		c.observeJoined(ctx, key, &f.Follower)
 	}
 	closing := c.closingOf(f.nested)
-	for look := c.observer != nil || cfg.eager(); ; look = true {
+	for look := c.observer != nil || cfg.mayLeaveEarly(); ; look = true {
 		stage, err := flight.Following, error(nil)
 		if look {
-			stage, err = f.look(cfg, s)
+			stage, err = f.poll(cfg, s)
 		}
 		switch {
 		case stage == flight.Settled:
@@ -91,8 +91,8 @@ func (c *crowd) follow(ctx context.Context, key string, cfg *runConfig, f *follo
 
 // look stores the outcome in s when there is one, and says why the follower is not to wait for that
 // any longer, if so.
-func (f *following) look(cfg *runConfig, s *settlement) (stage flight.Stage, err error) {
-	var now standing
+func (f *joiner) poll(cfg *runConfig, s *sharedResult) (stage flight.Stage, err error) {
+	var now flightState
 	if stage = f.Look(&now); stage == flight.Settled {
 		*s = now.outcome.joined()
 		return stage, nil
@@ -106,7 +106,7 @@ func (f *following) look(cfg *runConfig, s *settlement) (stage flight.Stage, err
 
 // observeJoined takes the follower out of the call if the observer exits the goroutine: it would be
 // elected otherwise, and never lead.
-func (c *crowd) observeJoined(ctx context.Context, key string, f *flight.Follower[standing]) {
+func (c *crowd) observeJoined(ctx context.Context, key string, f *flight.Follower[flightState]) {
 	returned := false
 	defer func() {
 		if !returned {
@@ -118,7 +118,7 @@ func (c *crowd) observeJoined(ctx context.Context, key string, f *flight.Followe
 }
 
 // refuses says why a follower is not to wait any longer, if so.
-func (s *standing) refuses(cfg *runConfig) error {
+func (s *flightState) refuses(cfg *runConfig) error {
 	if s.phase != phaseRunning {
 		return nil
 	}
@@ -140,7 +140,7 @@ func isClosed(c <-chan struct{}) bool {
 	}
 }
 
-func (s *standing) inProgress() error {
+func (s *flightState) inProgress() error {
 	if s.lease == nil { // nobody is known to run it: the leader still asks
 		return &InProgressError{}
 	}

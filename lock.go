@@ -41,20 +41,20 @@ type operation struct {
 	// execution it takes over from.
 	fingerprint []byte
 
-	leading leading
+	lead    leadership
 	claimed bool // at least once
-	room    claimRoom
+	buf     claimBuffer
 }
 
 // A claimRoom is the memory of one claim, the first. It is not used again, since the client or one
 // of its hooks may keep the command.
-type claimRoom struct {
+type claimBuffer struct {
 	args    [store.ClaimArgs]any
 	running [record.MaxRunningSize]byte
 }
 
 // ended says why there is no point in going on, if so.
-func (op *operation) ended(ctx context.Context) error {
+func (op *operation) err(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return contextError(ctx)
 	}
@@ -67,7 +67,7 @@ func (op *operation) ended(ctx context.Context) error {
 }
 
 // giveUp is when the caller has enough of waiting.
-func (op *operation) giveUp() time.Time { return op.began.Add(op.cfg.waitTimeout) }
+func (op *operation) waitDeadline() time.Time { return op.began.Add(op.cfg.waitTimeout) }
 
 // derive sets what follows from the options.
 func (c *runConfig) derive(lease time.Duration) {
@@ -97,7 +97,7 @@ func (c *locker) running(op *operation, attempt uint32, at time.Time) record.Rec
 
 // claim makes the operation ours if nobody has it, and says who has it otherwise. What is left
 // of a lease is not known yet.
-func (c *locker) claim(ctx context.Context, op *operation) (finding, error) {
+func (c *locker) claim(ctx context.Context, op *operation) (claimResult, error) {
 	if c.store.Ack.Replicas > 0 {
 		// What is there already is not to wait for replicas, nor to suffer when there are none.
 		if f, err := c.find(ctx, op, errAbsent); err != errAbsent && (err != nil || f.rec.Token != op.token) {
@@ -108,63 +108,63 @@ func (c *locker) claim(ctx context.Context, op *operation) (finding, error) {
 	if op.followed || op.claimed {
 		sent = time.Now()
 	}
-	room := &op.room
+	buf := &op.buf
 	if op.claimed {
 		op.token = record.NewToken() // an earlier delivery of the last claim may still be under way
-		room = new(claimRoom)
+		buf = new(claimBuffer)
 	}
 	op.claimed = true
 	mark := c.cache.Mark()
-	got, err := c.store.Claim(ctx, op.via, op.name, c.claimRecord(op, room, sent), op.cfg.claimPX, room.args[:0], mark.Valid())
+	got, err := c.store.Claim(ctx, op.via, op.name, c.claimRecord(op, buf, sent), op.cfg.claimPX, buf.args[:0], mark.Valid())
 	return c.claimed(ctx, op, mark, sent, got, err)
 }
 
-func (c *locker) claimRecord(op *operation, room *claimRoom, sent time.Time) []byte {
+func (c *locker) claimRecord(op *operation, buf *claimBuffer, sent time.Time) []byte {
 	mine := c.running(op, 1, sent)
-	return mine.AppendTo(room.running[:0])
+	return mine.AppendTo(buf.running[:0])
 }
 
 // claimed is what a claim that was sent at the given time came to.
-func (c *locker) claimed(ctx context.Context, op *operation, mark replaycache.Mark, sent time.Time, got store.Reading, err error) (finding, error) {
+func (c *locker) claimed(ctx context.Context, op *operation, mark replaycache.Mark, sent time.Time, got store.Reading, err error) (claimResult, error) {
 	switch {
 	case rediserr.WrongType(err):
-		return finding{}, storeError(err)
+		return claimResult{}, storeError(err)
 	case err != nil:
 		if f, found := c.findWhenFull(ctx, op, err); found {
 			return f, nil
 		}
-		c.disown(ctx, op, 1)
-		return finding{}, storeError(err)
+		c.releaseInBackground(ctx, op, 1)
+		return claimResult{}, storeError(err)
 	}
 	if got.Raw == nil {
-		return c.own(ctx, op, 1, sent)
+		return c.newLease(ctx, op, 1, sent)
 	}
 	rec, err := c.decode(op, got.Raw)
 	if err != nil {
-		return finding{}, err
+		return claimResult{}, err
 	}
 	if rec.Kind == record.KindRunning && rec.Token == op.token { // an earlier delivery of this claim
 		// Nobody knows how long ago that was, and this one wrote nothing that replicas could
 		// acknowledge: the lease begins with a renewal.
-		return c.own(ctx, op, rec.Attempt, time.Time{})
+		return c.newLease(ctx, op, rec.Attempt, time.Time{})
 	}
 	mark.Keep(op.key, rec, len(got.Raw), got.Ttl)
-	return finding{rec: rec, stored: true}, nil
+	return claimResult{rec: rec, stored: true}, nil
 }
 
 // findWhenFull reads what is stored when Redis refused a claim for lack of memory, so that outcomes
 // are still replayed. Our own record can be there: of a delivery before the one that was refused.
 // That is not for us to wait for.
-func (c *locker) findWhenFull(ctx context.Context, op *operation, refusal error) (f finding, found bool) {
+func (c *locker) findWhenFull(ctx context.Context, op *operation, refusal error) (f claimResult, found bool) {
 	if !redis.HasErrorPrefix(refusal, "OOM") {
-		return finding{}, false
+		return claimResult{}, false
 	}
 	f, err := c.find(ctx, op, errAbsent)
 	return f, err == nil && f.rec.Token != op.token
 }
 
 // own makes the lease of a claim that was sent at the given time.
-func (c *locker) own(ctx context.Context, op *operation, attempt uint32, sent time.Time) (finding, error) {
+func (c *locker) newLease(ctx context.Context, op *operation, attempt uint32, sent time.Time) (claimResult, error) {
 	l := &lease.Lease{
 		Name:      op.name,
 		Token:     op.token,
@@ -174,7 +174,7 @@ func (c *locker) own(ctx context.Context, op *operation, attempt uint32, sent ti
 		Renewed:   sent,
 	}
 	if time.Since(sent) < c.lease*2/3 {
-		return finding{lease: l}, nil
+		return claimResult{lease: l}, nil
 	}
 	// The lease may be over before fn begins.
 	why := errSlow
@@ -188,11 +188,11 @@ func (c *locker) own(ctx context.Context, op *operation, attempt uint32, sent ti
 		}
 		l.Renewed = sent
 		if time.Since(sent) < c.lease {
-			return finding{lease: l}, nil
+			return claimResult{lease: l}, nil
 		}
 	}
-	c.disown(ctx, op, attempt)
-	return finding{}, redisError(ErrUnavailable, why)
+	c.releaseInBackground(ctx, op, attempt)
+	return claimResult{}, redisError(ErrUnavailable, why)
 }
 
 var errSlow = errors.New("the server takes longer than the lease to answer")
@@ -201,19 +201,19 @@ var errSlow = errors.New("the server takes longer than the lease to answer")
 // does not stay blocked for a lease: a command that failed may have been executed, whatever the
 // error says, since go-redis repeats commands by itself. The operation goes on under another
 // token, which neither the late release nor the late command can touch.
-func (c *locker) disown(ctx context.Context, op *operation, attempt uint32) {
+func (c *locker) releaseInBackground(ctx context.Context, op *operation, attempt uint32) {
 	lost := &operation{name: op.name, cfg: op.cfg, token: op.token, fingerprint: op.fingerprint}
 	op.token = record.NewToken()
-	c.group.Repeat(ctx, func(ctx context.Context) error { return c.giveUp(ctx, lost, attempt, nil) })
+	c.group.Repeat(ctx, func(ctx context.Context) error { return c.release(ctx, lost, attempt, nil) })
 }
 
 // giveUp releases an operation that is ours. The first attempt leaves no trace, unless what it did
 // is unknown; from the second on the record stays, for its number. shared is the message in the
 // place of the usual one.
-func (c *locker) giveUp(ctx context.Context, op *operation, attempt uint32, shared []byte) error {
+func (c *locker) release(ctx context.Context, op *operation, attempt uint32, shared []byte) error {
 	message, stays := []byte{store.MessageFree}, (*record.Record)(nil)
 	if attempt > 1 {
-		message, stays = []byte{store.MessageRead}, c.ownerless(op, attempt)
+		message, stays = []byte{store.MessageRead}, c.abandonedRecord(op, attempt)
 	}
 	if shared != nil {
 		message = shared
@@ -223,14 +223,14 @@ func (c *locker) giveUp(ctx context.Context, op *operation, attempt uint32, shar
 
 // ownerless is the record of an execution without an outcome: its lease is over, and its token is
 // nobody's, so that a renewal still under way does not revive it.
-func (c *locker) ownerless(op *operation, attempt uint32) *record.Record {
+func (c *locker) abandonedRecord(op *operation, attempt uint32) *record.Record {
 	rec := c.running(op, attempt, time.Now())
 	rec.Token = record.NewToken()
 	return &rec
 }
 
 // look reads who has the operation, and takes it over if its owner is dead.
-func (c *locker) look(ctx context.Context, op *operation) (finding, error) {
+func (c *locker) look(ctx context.Context, op *operation) (claimResult, error) {
 	f, err := c.find(ctx, op, errAbsent)
 	switch {
 	case errors.Is(err, errAbsent):
@@ -244,33 +244,33 @@ func (c *locker) look(ctx context.Context, op *operation) (finding, error) {
 var errAbsent = errors.New("nothing is there")
 
 // find reads what is stored; absent is its error when nothing is.
-func (c *locker) find(ctx context.Context, op *operation, absent error) (finding, error) {
+func (c *locker) find(ctx context.Context, op *operation, absent error) (claimResult, error) {
 	mark := c.cache.Mark()
 	got, err := c.store.Read(ctx, op.name)
 	if err != nil {
-		return finding{}, storeError(err)
+		return claimResult{}, storeError(err)
 	}
 	if got.Raw == nil {
-		return finding{}, absent
+		return claimResult{}, absent
 	}
 	rec, err := c.decode(op, got.Raw)
 	if err != nil {
-		return finding{}, err
+		return claimResult{}, err
 	}
 	mark.Keep(op.key, rec, len(got.Raw), got.Ttl)
-	return finding{rec: rec, left: got.Ttl - rec.Retention, stored: true}, nil
+	return claimResult{rec: rec, left: got.Ttl - rec.Retention, stored: true}, nil
 }
 
 // takeOver settles an execution whose lease is over: it becomes ours, or stays refused.
-func (c *locker) takeOver(ctx context.Context, op *operation, dead finding) (finding, error) {
+func (c *locker) takeOver(ctx context.Context, op *operation, dead claimResult) (claimResult, error) {
 	if err := checkFingerprint(op.cfg.fingerprint, dead.rec.Fingerprint); err != nil {
-		return finding{}, err
+		return claimResult{}, err
 	}
 	op.token = record.NewToken() // an earlier delivery of a claim may still be under way
 	refuse := dead.rec.Refuse || op.cfg.interrupted == Refuse
 	sent := time.Now()
 	next := c.running(op, dead.rec.Attempt+1, sent)
-	next.Fingerprint = firstFingerprint(op.cfg.fingerprint, dead.rec.Fingerprint)
+	next.Fingerprint = firstNonEmpty(op.cfg.fingerprint, dead.rec.Fingerprint)
 	ttl := c.lease + op.cfg.retention
 	if refuse {
 		next = interrupted(dead.rec, op.token)
@@ -282,27 +282,27 @@ func (c *locker) takeOver(ctx context.Context, op *operation, dead finding) (fin
 		if !refuse {
 			own := op.fingerprint
 			op.fingerprint = next.Fingerprint // it stays with the record
-			c.disown(ctx, op, next.Attempt)
+			c.releaseInBackground(ctx, op, next.Attempt)
 			op.fingerprint = own
 		}
-		return finding{}, storeError(err)
+		return claimResult{}, storeError(err)
 	case taken:
 		c.observe(ctx, Event{Kind: EventInterrupted, Key: op.key, Attempt: int(dead.rec.Attempt)})
 	}
 	switch {
 	case taken && refuse:
-		return finding{rec: &next, stored: true}, nil
+		return claimResult{rec: &next, stored: true}, nil
 	case taken:
 		op.fingerprint = next.Fingerprint
-		return c.own(ctx, op, next.Attempt, sent)
+		return c.newLease(ctx, op, next.Attempt, sent)
 	case len(instead) == 0: // forgotten in between
 		return c.claim(ctx, op)
 	}
 	rec, err := c.decode(op, instead)
 	if err != nil {
-		return finding{}, err
+		return claimResult{}, err
 	}
-	return finding{rec: rec, stored: true}, nil
+	return claimResult{rec: rec, stored: true}, nil
 }
 
 // interrupted is the record of an execution that stays refused.

@@ -61,7 +61,7 @@ func TestLateRenewalDoesNotReviveAnAbandonedExecution(t *testing.T) {
 	require.NoError(t, err)
 	require.NotNil(t, found.lease)
 	ctx, cancel := context.WithCancel(t.Context())
-	p := &performance{runner: &e.core.runner, op: op, lease: found.lease, ctx: ctx}
+	p := &execution{runner: &e.core.runner, op: op, lease: found.lease, ctx: ctx}
 	p.abandon(context.Canceled)
 	batch := []store.Renewal{found.lease.Renewal()}
 	e.core.store.Renew(t.Context(), batch)
@@ -82,13 +82,13 @@ func TestLateReleaseDoesNotEndALaterClaim(t *testing.T) {
 	defer e.Close()
 	op := &operation{key: "order-1", name: record.Name("default", "order-1"), cfg: &e.core.defaults, token: record.NewToken()}
 	doubtful := op.token
-	e.core.disown(t.Context(), op, 1)
+	e.core.releaseInBackground(t.Context(), op, 1)
 	require.NotEqual(t, doubtful, op.token)
 
 	found, err := e.core.claim(t.Context(), op)
 	require.NoError(t, err)
 	require.NotNil(t, found.lease)
-	require.NoError(t, e.core.giveUp(t.Context(), &operation{name: op.name, cfg: op.cfg, token: doubtful}, 1, nil))
+	require.NoError(t, e.core.release(t.Context(), &operation{name: op.name, cfg: op.cfg, token: doubtful}, 1, nil))
 	status, err := e.Peek(t.Context(), "order-1")
 	require.NoError(t, err)
 	assert.Equal(t, StateRunning, status.State)

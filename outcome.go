@@ -12,7 +12,7 @@ import (
 )
 
 // A settlement is what callers get who did not run fn: rec, err beside it, or err alone.
-type settlement struct {
+type sharedResult struct {
 	rec    *record.Record
 	stored bool
 	shared bool // rec may be: with other callers
@@ -22,14 +22,14 @@ type settlement struct {
 
 // A result is what one call came to: a settlement or, if it ran fn, what there is to say of that.
 type result struct {
-	settlement
-	own *performed
+	sharedResult
+	own *ownResult
 }
 
-func failure(err error) settlement { return settlement{err: err} }
+func failure(err error) sharedResult { return sharedResult{err: err} }
 
 // joined is what the settlement of a leader is to its followers.
-func (s settlement) joined() settlement {
+func (s sharedResult) joined() sharedResult {
 	s.shared = true
 	if s.source == Executed {
 		s.source = Joined
@@ -38,7 +38,7 @@ func (s settlement) joined() settlement {
 }
 
 // What a call has of a fn that it ran.
-type performed struct {
+type ownResult struct {
 	value   any
 	fnErr   error
 	err     error      // of this package, beside it
@@ -51,7 +51,7 @@ type performed struct {
 }
 
 // A finding is what an attempt to own an operation came to; exactly one of lease and rec is set.
-type finding struct {
+type claimResult struct {
 	lease *lease.Lease   // the operation is ours
 	rec   *record.Record // running by somebody else, or done
 	left  time.Duration
@@ -61,11 +61,11 @@ type finding struct {
 }
 
 // final reports whether there is nothing to wait for.
-func (f *finding) final() bool { return f.lease != nil || f.rec.Kind == record.KindDone }
+func (f *claimResult) final() bool { return f.lease != nil || f.rec.Kind == record.KindDone }
 
 // settlement is what a finding that is final and not ours is to callers.
-func (f *finding) settlement() settlement {
-	s := settlement{rec: f.rec, stored: f.stored, source: Replayed}
+func (f *claimResult) shared() sharedResult {
+	s := sharedResult{rec: f.rec, stored: f.stored, source: Replayed}
 	if f.waited {
 		s.source = Waited
 	}
@@ -73,11 +73,11 @@ func (f *finding) settlement() settlement {
 }
 
 // A standing is where the callers of one key in this process stand.
-type standing struct {
+type flightState struct {
 	phase       phase
-	fingerprint []byte     // running: what for
-	lease       clock      // running: what is left of the owner's lease
-	outcome     settlement // when settled
+	fingerprint []byte       // running: what for
+	lease       clock        // running: what is left of the owner's lease
+	outcome     sharedResult // when settled
 }
 
 // A clock says how much time is left.
@@ -91,32 +91,32 @@ func (u until) Left() time.Duration { return max(0, time.Until(time.Time(u))) }
 type phase uint8
 
 const (
-	phaseAsking phase = iota
+	phaseClaiming phase = iota
 	phaseRunning
 )
 
 // leading is the leader's end of a flight. It is ended once, by the leader or by the loss of its
 // lease.
-type leading struct {
-	call *flight.Call[standing]
+type leadership struct {
+	call *flight.Call[flightState]
 	over atomic.Bool
 }
 
-func (l *leading) settle(s settlement) {
+func (l *leadership) settle(s sharedResult) {
 	if l.over.CompareAndSwap(false, true) {
-		l.call.Settle(standing{outcome: s})
+		l.call.Settle(flightState{outcome: s})
 	}
 }
 
 // vacate leaves the lead to the next in line, unless the flight is settled.
-func (l *leading) vacate(last standing) {
+func (l *leadership) vacate(last flightState) {
 	if l.over.CompareAndSwap(false, true) {
 		l.call.Vacate(last)
 	}
 }
 
 // replay is what a caller gets that did not run fn.
-func (c *events) replay(ctx context.Context, key string, cfg *runConfig, s settlement) settlement {
+func (c *events) replay(ctx context.Context, key string, cfg *runConfig, s sharedResult) sharedResult {
 	if s.rec == nil {
 		return s
 	}
@@ -138,7 +138,7 @@ func checkFingerprint(own, other []byte) error {
 }
 
 // firstFingerprint is the first fingerprint that says something.
-func firstFingerprint(a, b []byte) []byte {
+func firstNonEmpty(a, b []byte) []byte {
 	if len(a) > 0 {
 		return a
 	}
@@ -146,7 +146,7 @@ func firstFingerprint(a, b []byte) []byte {
 }
 
 // report is what there is to report of a settlement whose value decoded with err.
-func (s *settlement) report(err error) (r Report) {
+func (s *sharedResult) report(err error) (r Report) {
 	if s.rec == nil || err != nil {
 		return Report{}
 	}

@@ -26,9 +26,9 @@ type waiting struct {
 
 // acquire owns the operation or finds its outcome, waiting for somebody else's execution if need
 // be.
-func (c *waiting) acquire(ctx context.Context, op *operation, lead *leading) (finding, error) {
+func (c *waiting) acquire(ctx context.Context, op *operation, lead *leadership) (claimResult, error) {
 	f, err := c.firstClaim(ctx, op)
-	w, f, err := c.waitAfter(ctx, op, lead, f, err)
+	w, f, err := c.afterClaim(ctx, op, lead, f, err)
 	if w == nil {
 		return f, err
 	}
@@ -36,50 +36,50 @@ func (c *waiting) acquire(ctx context.Context, op *operation, lead *leading) (fi
 }
 
 // firstClaim does not keep a caller that has waited already beyond its context or its patience.
-func (c *waiting) firstClaim(ctx context.Context, op *operation) (finding, error) {
+func (c *waiting) firstClaim(ctx context.Context, op *operation) (claimResult, error) {
 	if !op.followed {
 		return c.claim(ctx, op)
 	}
-	w := &wait{core: c, op: op, giveUp: op.giveUp(), timer: time.NewTimer(0)}
+	w := &wait{core: c, op: op, deadline: op.waitDeadline(), timer: time.NewTimer(0)}
 	defer w.timer.Stop()
-	return w.ask(ctx, (*locker).claim)
+	return w.try(ctx, (*locker).claim)
 }
 
 // waitAfter returns the wait that a claim leads to or, if that is nil, what the claim came to.
-func (c *waiting) waitAfter(ctx context.Context, op *operation, lead *leading, f finding, err error) (*wait, finding, error) {
+func (c *waiting) afterClaim(ctx context.Context, op *operation, lead *leadership, f claimResult, err error) (*wait, claimResult, error) {
 	if op.followed && !op.cfg.noWait && errors.Is(err, ErrUnavailable) {
 		// It waits already, and an outage does not end that. Others need not wait with it.
-		lead.call.Publish(standing{phase: phaseRunning})
-		return c.newWait(op, lead, record.Token{}), finding{}, nil
+		lead.call.Publish(flightState{phase: phaseRunning})
+		return c.newWait(op, lead, record.Token{}), claimResult{}, nil
 	}
 	if err != nil || f.final() {
 		return nil, f, err
 	}
 	if err := checkFingerprint(op.cfg.fingerprint, f.rec.Fingerprint); err != nil {
-		return nil, finding{}, err
+		return nil, claimResult{}, err
 	}
 	if !op.cfg.noWait {
-		return c.newWait(op, lead, f.rec.Token), finding{}, nil
+		return c.newWait(op, lead, f.rec.Token), claimResult{}, nil
 	}
 	f, err = c.look(ctx, op)
 	if err != nil || f.final() {
 		return nil, f, err
 	}
-	return nil, finding{}, &InProgressError{RetryAfter: max(0, f.left)}
+	return nil, claimResult{}, &InProgressError{RetryAfter: max(0, f.left)}
 }
 
 // A wait is one wait for another process.
 type wait struct {
-	core   *waiting
-	op     *operation
-	read   step                   // what to do when something may have changed
-	claim  step                   // what to do when the key is free
-	call   *flight.Call[standing] // who is told where it stands; nil if nobody
-	waiter *pubsub.Waiter
-	timer  *time.Timer // for when to read even if nobody calls, or to give up
-	began  time.Time
-	giveUp time.Time
-	pause  backoff.Backoff // between reads that fail
+	core     *waiting
+	op       *operation
+	read     step                      // what to do when something may have changed
+	claim    step                      // what to do when the key is free
+	call     *flight.Call[flightState] // who is told where it stands; nil if nobody
+	waiter   *pubsub.Waiter
+	timer    *time.Timer // for when to read even if nobody calls, or to give up
+	began    time.Time
+	deadline time.Time
+	pause    backoff.Backoff // between reads that fail
 
 	owner     record.Token // whose execution this waits for
 	confirmed bool
@@ -88,25 +88,25 @@ type wait struct {
 }
 
 // A step of the protocol.
-type step func(*locker, context.Context, *operation) (finding, error)
+type step func(*locker, context.Context, *operation) (claimResult, error)
 
 // newWait is the wait of a leader, for the execution of owner.
-func (c *waiting) newWait(op *operation, lead *leading, owner record.Token) *wait {
+func (c *waiting) newWait(op *operation, lead *leadership, owner record.Token) *wait {
 	return &wait{core: c, op: op, owner: owner, read: (*locker).look, claim: (*locker).claim, call: lead.call}
 }
 
 // run waits for somebody else's execution: until its outcome, until it is ours, or until the caller
 // has enough.
-func (w *wait) run(ctx context.Context) (f finding, err error) {
+func (w *wait) run(ctx context.Context) (f claimResult, err error) {
 	w.begin(ctx)
 	defer func() { w.end(ctx, err) }()
 	for {
-		next, f, err := w.hear(ctx)
+		next, f, err := w.next(ctx)
 		if next == nil {
 			return f, err
 		}
-		f, err = w.ask(ctx, next)
-		if over, err := w.judge(f, err); over {
+		f, err = w.try(ctx, next)
+		if over, err := w.evaluate(f, err); over {
 			f.waited = true
 			return f, err
 		}
@@ -115,7 +115,7 @@ func (w *wait) run(ctx context.Context) (f finding, err error) {
 
 func (w *wait) begin(ctx context.Context) {
 	w.began = time.Now()
-	w.giveUp = w.op.giveUp()
+	w.deadline = w.op.waitDeadline()
 	w.core.observe(ctx, Event{Kind: EventWaitStarted, Key: w.op.key})
 	w.waiter = w.core.hub.Watch(ctx, w.op.name)
 	w.timer = time.NewTimer(0)
@@ -130,21 +130,21 @@ func (w *wait) end(ctx context.Context, err error) {
 }
 
 // readIn sets the timer for the next read, or for the end of the wait if that comes first.
-func (w *wait) readIn(d time.Duration) { w.timer.Reset(min(d, time.Until(w.giveUp))) }
+func (w *wait) readIn(d time.Duration) { w.timer.Reset(min(d, time.Until(w.deadline))) }
 
 // hear returns the step to take when there is something to hear or to read. When it is nil, the wait
 // is over.
-func (w *wait) hear(ctx context.Context) (next step, f finding, err error) {
+func (w *wait) next(ctx context.Context) (next step, f claimResult, err error) {
 	select {
 	case <-ctx.Done():
-		return nil, finding{}, both(contextError(ctx), w.trouble)
+		return nil, claimResult{}, both(contextError(ctx), w.trouble)
 	case <-w.op.closing:
-		return nil, finding{}, ErrClosed
+		return nil, claimResult{}, ErrClosed
 	case <-w.timer.C:
-		if !time.Now().Before(w.giveUp) {
-			return nil, finding{}, w.enough()
+		if !time.Now().Before(w.deadline) {
+			return nil, claimResult{}, w.timeoutErr()
 		}
-		return w.read, finding{}, nil
+		return w.read, claimResult{}, nil
 	case <-w.waiter.Wake:
 	}
 	var message []byte
@@ -153,42 +153,42 @@ func (w *wait) hear(ctx context.Context) (next step, f finding, err error) {
 		return nil, f, nil
 	}
 	if len(message) > 0 && message[0] == store.MessageFree {
-		return w.claim, finding{}, nil
+		return w.claim, claimResult{}, nil
 	}
-	return w.read, finding{}, nil
+	return w.read, claimResult{}, nil
 }
 
 // errImpatient marks an error that says more about the caller's patience than about Redis.
-var errImpatient = errors.New("the wait is over")
+var errWaitTimeout = errors.New("the wait is over")
 
 // enough is the error of a wait that took too long.
-func (w *wait) enough() error {
+func (w *wait) timeoutErr() error {
 	if w.trouble != nil {
-		return &causeError{text: w.trouble.Error(), sentinel: errImpatient, cause: w.trouble}
+		return &causeError{text: w.trouble.Error(), sentinel: errWaitTimeout, cause: w.trouble}
 	}
 	return &InProgressError{RetryAfter: max(0, time.Until(w.leaseEnd))}
 }
 
 // outcomeIn returns the outcome that a message carries, if it is that of the execution waited
 // for. Others can be heard too, since Redis has one set of channels for all its databases.
-func (w *wait) outcomeIn(message []byte) (finding, bool) {
+func (w *wait) outcomeIn(message []byte) (claimResult, bool) {
 	if len(message) == 0 || message[0] != store.MessageRecord && message[0] != store.MessageShared {
-		return finding{}, false
+		return claimResult{}, false
 	}
 	rec, err := record.Decode(message[1:])
 	if err != nil || rec.Kind != record.KindDone || rec.Token != w.owner {
-		return finding{}, false
+		return claimResult{}, false
 	}
-	return finding{rec: rec, stored: message[0] == store.MessageRecord, waited: true}, true
+	return claimResult{rec: rec, stored: message[0] == store.MessageRecord, waited: true}, true
 }
 
 // judge says whether the wait is over with what was found. If not, it sets the time of the next
 // look. Redis being away for a while does not end a wait.
-func (w *wait) judge(f finding, err error) (over bool, _ error) {
+func (w *wait) evaluate(f claimResult, err error) (over bool, _ error) {
 	switch {
 	case err == nil && f.final():
 		return true, nil
-	case errors.Is(err, errImpatient):
+	case errors.Is(err, errWaitTimeout):
 		return true, err
 	case errors.Is(err, ErrUnavailable):
 		w.trouble = err
@@ -209,7 +209,7 @@ func (w *wait) judge(f finding, err error) (over bool, _ error) {
 	w.pause.Reset()
 	w.leaseEnd = time.Now().Add(f.left)
 	if w.call != nil {
-		w.call.Publish(standing{phase: phaseRunning, fingerprint: f.rec.Fingerprint, lease: until(w.leaseEnd)})
+		w.call.Publish(flightState{phase: phaseRunning, fingerprint: f.rec.Fingerprint, lease: until(w.leaseEnd)})
 	}
 	sleep := f.left + time.Millisecond // PTTL rounds
 	if !w.confirmed {
@@ -221,8 +221,8 @@ func (w *wait) judge(f finding, err error) (over bool, _ error) {
 
 // ask takes the next step, and returns before Redis answers when ctx or the caller's patience ends.
 // What the step may have made ours is then given back.
-func (w *wait) ask(ctx context.Context, next step) (finding, error) {
-	w.timer.Reset(time.Until(w.giveUp))
+func (w *wait) try(ctx context.Context, next step) (claimResult, error) {
+	w.timer.Reset(time.Until(w.deadline))
 	answers := make(chan answer)
 	left := make(chan struct{})
 	w.core.group.Run(func() {
@@ -236,26 +236,26 @@ func (w *wait) ask(ctx context.Context, next step) (finding, error) {
 			case answers <- a:
 			case <-left:
 				if a.lease != nil {
-					w.core.disown(asking, w.op, a.lease.Attempt)
+					w.core.releaseInBackground(asking, w.op, a.lease.Attempt)
 				}
 			}
 		}()
-		a.finding, a.err = next(w.core.locker, asking, w.op)
+		a.claimResult, a.err = next(w.core.locker, asking, w.op)
 	})
 	select {
 	case a := <-answers:
-		return a.finding, a.err
+		return a.claimResult, a.err
 	case <-ctx.Done():
 		close(left)
-		return finding{}, contextError(ctx)
+		return claimResult{}, contextError(ctx)
 	case <-w.timer.C:
 		close(left)
-		return finding{}, w.enough()
+		return claimResult{}, w.timeoutErr()
 	}
 }
 
 // An answer is what a step came to.
 type answer struct {
-	finding
+	claimResult
 	err error
 }

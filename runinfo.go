@@ -56,27 +56,27 @@ func (i RunInfo) DownstreamKey() string { return HashKey(i.Namespace, i.Key) }
 // RunInfoFromContext returns the RunInfo of the execution that ctx was given to, and whether ctx
 // comes from one. With nested runs it is the innermost.
 func RunInfoFromContext(ctx context.Context) (RunInfo, bool) {
-	x, ok := ctx.Value(executionKey{}).(*execution)
+	x, ok := ctx.Value(runContextKey{}).(*runContext)
 	if !ok {
 		return RunInfo{}, false
 	}
 	return x.info, true
 }
 
-type executionKey struct{}
+type runContextKey struct{}
 
 // An execution is what fn's context knows of the run it belongs to.
-type execution struct {
+type runContext struct {
 	info  RunInfo
 	by    *locker
-	outer *execution // the run whose fn called this one
+	outer *runContext // the run whose fn called this one
 	over  atomic.Bool
 }
 
 // executing reports whether ctx belongs to an execution of this core that has not ended, and
 // whether to one of this very key.
 func (c *locker) executing(ctx context.Context, key string) (nested, same bool) {
-	x, _ := ctx.Value(executionKey{}).(*execution)
+	x, _ := ctx.Value(runContextKey{}).(*runContext)
 	for ; x != nil; x = x.outer {
 		if x.over.Load() {
 			continue
