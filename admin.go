@@ -144,12 +144,12 @@ func (c *core) peek(ctx context.Context, key string) (Status, error) {
 		State:   StateFailed,
 		Attempt: int(rec.Attempt),
 		Age:     max(0, time.Since(rec.At)),
-		TTLLeft: max(0, got.Ttl),
+		TTLLeft: max(0, got.TTL),
 		Size:    len(got.Raw),
 	}
 	switch {
-	case rec.Kind == record.KindRunning && got.Ttl > rec.Retention:
-		s.State, s.LeaseLeft = StateRunning, got.Ttl-rec.Retention
+	case rec.Kind == record.KindRunning && got.TTL > rec.Retention:
+		s.State, s.LeaseLeft = StateRunning, got.TTL-rec.Retention
 	case rec.Kind == record.KindRunning:
 		s.State = StateAbandoned
 	case rec.Outcome == record.OutcomeInterrupted:
@@ -207,8 +207,8 @@ func (c *core) forget(ctx context.Context, key string) error {
 	}
 	defer c.group.Leave()
 	name := record.Name(c.namespace, key)
-	defer c.crowd.flights.Detach(key) // an answer under way may be the forgotten one
-	defer c.cache.Forget(key)         // also when what became of the command is not known
+	defer c.crowd.flights.Forget(key) // an answer under way may be the forgotten one
+	defer c.cache.Invalidate(key)     // also when what became of the command is not known
 	if err := c.remove(ctx, name); err != nil {
 		return redisError(ErrUnavailable, err)
 	}
@@ -219,7 +219,7 @@ func (c *core) forget(ctx context.Context, key string) error {
 // arrives late, somebody may have run fn anew, and that must not run a third time.
 func (c *core) remove(ctx context.Context, name string) error {
 	got, err := c.store.Read(ctx, name)
-	strange := rediserr.WrongType(err)
+	strange := rediserr.IsWrongType(err)
 	if err != nil && !strange {
 		return err
 	}
@@ -247,7 +247,7 @@ func (c *core) remove(ctx context.Context, name string) error {
 		doubtful = true
 		got, failed := c.store.Read(ctx, name)
 		switch {
-		case failed != nil && !rediserr.WrongType(failed):
+		case failed != nil && !rediserr.IsWrongType(failed):
 			return err
 		case !sameExecution(store.HeadOf(got.Raw), seen):
 			return nil
@@ -272,8 +272,8 @@ func (c *core) resolve(ctx context.Context, key string, cfg *runConfig, payload 
 	}
 	defer c.group.Leave()
 	name := record.Name(c.namespace, key)
-	defer c.crowd.flights.Detach(key)
-	defer c.cache.Forget(key)
+	defer c.crowd.flights.Forget(key)
+	defer c.cache.Invalidate(key)
 	settled := &record.Record{Kind: record.KindDone, Token: record.NewToken(), Outcome: record.OutcomeValue, Codec: c.runner.codec, Payload: payload}
 	got, err := c.store.Read(ctx, name)
 	if err != nil {
@@ -338,13 +338,13 @@ func (c *core) check(ctx context.Context) ([]idemcheck.Finding, error) {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	k, done := c.checker.Begin(ctx, c.group.Leave)
+	k, done := c.checker.Start(ctx, c.group.Leave)
 	select {
 	case <-done:
 	case <-c.group.Closing.Done():
 		return nil, ErrClosed
 	case <-ctx.Done():
-		k.Failed(contextError(ctx))
+		k.Fail(contextError(ctx))
 	}
 	findings, err := k.Result()
 	if err != nil {

@@ -119,9 +119,9 @@ func (c *core) admit(ctx context.Context, key string) (nested bool, err error) {
 
 // close ends the waits, and returns when every run has.
 func (c *core) close() {
-	first := c.group.Shut()
+	first := c.group.Close()
 	c.crowd.flights.WakeAll()
-	<-c.group.Empty
+	<-c.group.Drained
 	if first {
 		c.store.Close()
 		c.waiting.hub.Close()

@@ -142,7 +142,7 @@ func Retryable(err error) error {
 // method Retryable() bool that says so. It is the usual argument of WithShouldIgnoreError. A
 // timeout is not retryable by itself: whether it did something is not known.
 func IsRetryable(err error) (retryable bool) {
-	errtree.Visit(err, func(node error) bool {
+	errtree.Walk(err, func(node error) bool {
 		r, ok := node.(interface{ Retryable() bool })
 		retryable = ok && r.Retryable()
 		return !retryable

@@ -150,7 +150,7 @@ func (p *execution) runFn() (out *ownResult) {
 // performDetached runs fn in a goroutine of its own, which the caller may leave behind.
 func (p *execution) runDetached() result {
 	done := make(chan *ownResult, 1)
-	p.group.Run(func() {
+	p.group.Go(func() {
 		out := &ownResult{exited: true} // unless perform returns
 		defer func() { done <- out }()
 		out = p.runFn()
@@ -184,7 +184,7 @@ func (p *execution) conclude(end *fnResult, began time.Time) *ownResult {
 	defer p.lead.vacate(flightState{}) // unless it was settled
 	p.ended = time.Now()
 	p.inner.over.Store(true)
-	lost := p.renewer.Ending(p.lease)
+	lost := p.renewer.FnReturned(p.lease)
 	defer p.renewer.Drop(p.lease) // renewed for as long as the commit takes
 	stopped := p.fnCtx.Err() != nil
 	cause := context.Cause(p.fnCtx)
@@ -230,16 +230,16 @@ var errExited = errors.New("idempotent: fn exited its goroutine")
 // cutShort reports whether fn, whose context has ended, failed because of that. Drivers that set
 // the context's deadline on a connection report it as a timeout of the network.
 func cutShort(err, cause error) (short bool) {
-	errtree.Visit(err, func(node error) bool {
+	errtree.Walk(err, func(node error) bool {
 		timeout, ok := node.(interface{ Timeout() bool })
-		short = errtree.IsNode(node, context.Canceled) || errtree.IsNode(node, context.DeadlineExceeded) || errtree.IsNode(node, cause) || ok && timeout.Timeout()
+		short = errtree.Matches(node, context.Canceled) || errtree.Matches(node, context.DeadlineExceeded) || errtree.Matches(node, cause) || ok && timeout.Timeout()
 		return !short
 	})
 	return short
 }
 
 func isUnknown(err error) (unknown bool) {
-	errtree.Visit(err, func(node error) bool {
+	errtree.Walk(err, func(node error) bool {
 		_, unknown = node.(*unknownError)
 		return !unknown
 	})
@@ -299,7 +299,7 @@ var errTakenOver = errors.New("somebody else has taken over")
 // bounded time.
 func (p *execution) commit(rec *record.Record, raw []byte) {
 	event := Event{Key: p.op.key, Attempt: int(rec.Attempt), Size: len(raw)}
-	mark := p.cache.Mark()
+	stamp := p.cache.Stamp()
 	ttl := p.op.cfg.recordTTL(rec.Outcome)
 	stored, err := p.store.Commit(context.WithoutCancel(p.ctx), p.op.via, p.op.name, raw, ttl)
 	if err != nil {
@@ -317,7 +317,7 @@ func (p *execution) commit(rec *record.Record, raw []byte) {
 	default:
 		event.Kind = EventRecorded
 		p.out.at = rec.At
-		mark.Keep(p.op.key, rec, len(raw), ttl)
+		stamp.Store(p.op.key, rec, len(raw), ttl)
 		p.lead.settle(sharedResult{rec: rec, stored: true, source: Executed})
 	}
 	if event.Kind == EventCommitFailed {
@@ -366,7 +366,7 @@ func (p *execution) leave(kind EventKind, why error, release func(context.Contex
 	p.renewer.Drop(p.lease)
 	ctx := context.WithoutCancel(p.ctx)
 	if release(ctx) != nil {
-		p.group.Repeat(ctx, release)
+		p.group.RetryInBackground(ctx, release)
 	}
 	p.observe(p.ctx, Event{Kind: kind, Key: p.op.key, Attempt: int(p.lease.Attempt), Err: why})
 }

@@ -48,10 +48,10 @@ func (c *crowd) closingOf(nested bool) <-chan struct{} {
 	return c.closing.Done()
 }
 
-func (c *crowd) joinOptions(cfg *runConfig, began time.Time) (m flight.Manner[flightState]) {
+func (c *crowd) joinOptions(cfg *runConfig, began time.Time) (m flight.JoinOptions[flightState]) {
 	m.Deadline, m.Ready = began.Add(cfg.waitTimeout), c.observer == nil
 	if cfg.mayLeaveEarly() {
-		m.Heeds = cfg.wakeOn
+		m.WakeOn = cfg.wakeOn
 	}
 	return m
 }
@@ -93,7 +93,7 @@ func (c *crowd) follow(ctx context.Context, key string, cfg *runConfig, f *joine
 // any longer, if so.
 func (f *joiner) poll(cfg *runConfig, s *sharedResult) (stage flight.Stage, err error) {
 	var now flightState
-	if stage = f.Look(&now); stage == flight.Settled {
+	if stage = f.Poll(&now); stage == flight.Settled {
 		*s = now.outcome.joined()
 		return stage, nil
 	}

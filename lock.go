@@ -114,9 +114,9 @@ func (c *locker) claim(ctx context.Context, op *operation) (claimResult, error) 
 		buf = new(claimBuffer)
 	}
 	op.claimed = true
-	mark := c.cache.Mark()
-	got, err := c.store.Claim(ctx, op.via, op.name, c.claimRecord(op, buf, sent), op.cfg.claimPX, buf.args[:0], mark.Valid())
-	return c.claimed(ctx, op, mark, sent, got, err)
+	stamp := c.cache.Stamp()
+	got, err := c.store.Claim(ctx, op.via, op.name, c.claimRecord(op, buf, sent), op.cfg.claimPX, buf.args[:0], stamp.Valid())
+	return c.claimed(ctx, op, stamp, sent, got, err)
 }
 
 func (c *locker) claimRecord(op *operation, buf *claimBuffer, sent time.Time) []byte {
@@ -125,9 +125,9 @@ func (c *locker) claimRecord(op *operation, buf *claimBuffer, sent time.Time) []
 }
 
 // claimed is what a claim that was sent at the given time came to.
-func (c *locker) claimed(ctx context.Context, op *operation, mark replaycache.Mark, sent time.Time, got store.Reading, err error) (claimResult, error) {
+func (c *locker) claimed(ctx context.Context, op *operation, stamp replaycache.Stamp, sent time.Time, got store.Reading, err error) (claimResult, error) {
 	switch {
-	case rediserr.WrongType(err):
+	case rediserr.IsWrongType(err):
 		return claimResult{}, storeError(err)
 	case err != nil:
 		if f, found := c.findWhenFull(ctx, op, err); found {
@@ -148,7 +148,7 @@ func (c *locker) claimed(ctx context.Context, op *operation, mark replaycache.Ma
 		// acknowledge: the lease begins with a renewal.
 		return c.newLease(ctx, op, rec.Attempt, time.Time{})
 	}
-	mark.Keep(op.key, rec, len(got.Raw), got.Ttl)
+	stamp.Store(op.key, rec, len(got.Raw), got.TTL)
 	return claimResult{rec: rec, stored: true}, nil
 }
 
@@ -171,7 +171,7 @@ func (c *locker) newLease(ctx context.Context, op *operation, attempt uint32, se
 		Attempt:   attempt,
 		Duration:  c.lease,
 		Retention: op.cfg.retention,
-		Renewed:   sent,
+		RenewedAt: sent,
 	}
 	if time.Since(sent) < c.lease*2/3 {
 		return claimResult{lease: l}, nil
@@ -186,7 +186,7 @@ func (c *locker) newLease(ctx context.Context, op *operation, attempt uint32, se
 			why = cmp.Or(batch[0].Err, why)
 			break
 		}
-		l.Renewed = sent
+		l.RenewedAt = sent
 		if time.Since(sent) < c.lease {
 			return claimResult{lease: l}, nil
 		}
@@ -204,7 +204,7 @@ var errSlow = errors.New("the server takes longer than the lease to answer")
 func (c *locker) releaseInBackground(ctx context.Context, op *operation, attempt uint32) {
 	lost := &operation{name: op.name, cfg: op.cfg, token: op.token, fingerprint: op.fingerprint}
 	op.token = record.NewToken()
-	c.group.Repeat(ctx, func(ctx context.Context) error { return c.release(ctx, lost, attempt, nil) })
+	c.group.RetryInBackground(ctx, func(ctx context.Context) error { return c.release(ctx, lost, attempt, nil) })
 }
 
 // giveUp releases an operation that is ours. The first attempt leaves no trace, unless what it did
@@ -245,7 +245,7 @@ var errAbsent = errors.New("nothing is there")
 
 // find reads what is stored; absent is its error when nothing is.
 func (c *locker) find(ctx context.Context, op *operation, absent error) (claimResult, error) {
-	mark := c.cache.Mark()
+	stamp := c.cache.Stamp()
 	got, err := c.store.Read(ctx, op.name)
 	if err != nil {
 		return claimResult{}, storeError(err)
@@ -257,8 +257,8 @@ func (c *locker) find(ctx context.Context, op *operation, absent error) (claimRe
 	if err != nil {
 		return claimResult{}, err
 	}
-	mark.Keep(op.key, rec, len(got.Raw), got.Ttl)
-	return claimResult{rec: rec, left: got.Ttl - rec.Retention, stored: true}, nil
+	stamp.Store(op.key, rec, len(got.Raw), got.TTL)
+	return claimResult{rec: rec, left: got.TTL - rec.Retention, stored: true}, nil
 }
 
 // takeOver settles an execution whose lease is over: it becomes ours, or stays refused.
@@ -327,7 +327,7 @@ func (c *locker) decode(op *operation, raw []byte) (*record.Record, error) {
 
 // storeError says what a failed command means to a caller whose fn did not run.
 func storeError(err error) error {
-	if rediserr.WrongType(err) {
+	if rediserr.IsWrongType(err) {
 		return record.Corrupt("is not a Redis string")
 	}
 	return redisError(ErrUnavailable, err)

@@ -111,7 +111,7 @@ func (l *leadership) settle(s sharedResult) {
 // vacate leaves the lead to the next in line, unless the flight is settled.
 func (l *leadership) vacate(last flightState) {
 	if l.over.CompareAndSwap(false, true) {
-		l.call.Vacate(last)
+		l.call.HandOver(last)
 	}
 }
 

@@ -225,12 +225,12 @@ func (w *wait) try(ctx context.Context, next step) (claimResult, error) {
 	w.timer.Reset(time.Until(w.deadline))
 	answers := make(chan answer)
 	left := make(chan struct{})
-	w.core.group.Run(func() {
+	w.core.group.Go(func() {
 		asking := context.WithoutCancel(ctx)
 		a := answer{err: redisError(ErrUnavailable, pipeline.ErrHookExited)} // unless the step returns
 		defer func() {
 			if v := recover(); v != nil { // in a hook of the client
-				a.err = redisError(ErrUnavailable, rediserr.HookPanic(v))
+				a.err = redisError(ErrUnavailable, rediserr.PanicError(v))
 			}
 			select {
 			case answers <- a:

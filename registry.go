@@ -65,7 +65,7 @@ func Sentinel(code string, err error) ErrorDef {
 	case !reflect.ValueOf(err).Comparable():
 		d.err = invalid("Sentinel", code, fmt.Sprintf("a %T", err), "an error that can be compared; ErrorType registers a type")
 	}
-	d.match = func(node error) ([]byte, bool, error) { return nil, errtree.IsNode(node, err), nil }
+	d.match = func(node error) ([]byte, bool, error) { return nil, errtree.Matches(node, err), nil }
 	d.restore = func([]byte) (error, error) { return err, nil }
 	return d
 }
@@ -180,7 +180,7 @@ func (r *ErrorRegistry) encode(err error, lost func(code string)) []byte {
 func (r *ErrorRegistry) find(err error, lost func(code string)) (known []storedMatch) {
 	for _, d := range r.list {
 		left := maxMatches
-		errtree.Visit(err, func(node error) bool {
+		errtree.Walk(err, func(node error) bool {
 			data, ok, err := d.match(node)
 			switch {
 			case err != nil:

@@ -38,7 +38,7 @@ func (e *Executor[T]) RunMany(ctx context.Context, calls []BatchCall[T]) []Batch
 	if ctx != nil { // each call says so if it is
 		values = context.WithoutCancel(ctx)
 	}
-	b := pipeline.New(values, e.core.store.Client, 0)
+	b := pipeline.NewBatcher(values, e.core.store.Client, 0)
 	var all sync.WaitGroup
 	for i, call := range calls {
 		all.Go(func() { e.runOne(ctx, call, b, &outcomes[i]) })

@@ -15,7 +15,7 @@ func validateConfig(c *config, client redis.UniversalClient) error {
 	var errs []error
 	if client == nil || isNil(reflect.ValueOf(client)) {
 		errs = append(errs, invalid("New", "client", "nil", "a go-redis client"))
-	} else if problem, allowed := topology.Refusal(client); problem != "" {
+	} else if problem, allowed := topology.Unsupported(client); problem != "" {
 		errs = append(errs, invalid("New", "client", problem, allowed))
 	}
 	if !namespacePattern.MatchString(c.namespace) {
@@ -31,7 +31,7 @@ func validateConfig(c *config, client redis.UniversalClient) error {
 	if c.cached && c.cacheEntries < 1 {
 		errs = append(errs, invalid("WithReplayCache", "entries", fmt.Sprint(c.cacheEntries), "1 or more"))
 	}
-	if c.cached && !topology.CanListen(client) {
+	if c.cached && !topology.CanSubscribe(client) {
 		errs = append(errs, invalid("WithReplayCache", "client", fmt.Sprintf("a %T, which does not say which servers it spreads keys over", client), "one that has ForEachShard, or does not spread keys"))
 	}
 	if c.logger == nil {

@@ -24,7 +24,7 @@ func (b *Backoff) Next() time.Duration {
 func (b *Backoff) Reset() { b.last = 0 }
 
 // maxLinkBackoff is the longest pause between two attempts to make a subscription anew.
-const MaxLinkBackoff = 2 * time.Second
+const MaxReconnectPause = 2 * time.Second
 
 // retry repeats try until it succeeds or ctx ends, and then returns the last error that says more
 // than that ctx ended. failed, if not nil, is told of each failure that is followed by another try.

@@ -31,39 +31,39 @@ type Checker struct {
 }
 
 // begin starts a Check, which calls ended when it is over; done is closed then.
-func (c *Checker) Begin(ctx context.Context, ended func()) (k *checkup, done <-chan struct{}) {
-	k = &checkup{core: c, last: c.clocks.recall(), clocks: make(map[string]reckoning)}
+func (c *Checker) Start(ctx context.Context, ended func()) (k *Checkup, done <-chan struct{}) {
+	k = &Checkup{core: c, last: c.clocks.recall(), clocks: make(map[string]clockSample)}
 	over := make(chan struct{})
 	go func() { // a server that hangs may keep it longer than the caller has
 		defer ended()
 		defer close(over)
-		defer k.survive()
+		defer k.recoverPanic()
 		k.run(ctx)
 	}()
 	return k, over
 }
 
 // A checkup is one Check.
-type checkup struct {
+type Checkup struct {
 	core *Checker
-	last map[string]reckoning // the clocks at the last Check
+	last map[string]clockSample // the clocks at the last Check
 
 	mu       sync.Mutex
 	findings []idemcheck.Finding
-	clocks   map[string]reckoning // by server
+	clocks   map[string]clockSample // by server
 	errs     []error
 }
 
-func (k *checkup) run(ctx context.Context) {
+func (k *Checkup) run(ctx context.Context) {
 	servers, err := k.servers(ctx)
 	if err != nil {
-		k.Failed(err)
+		k.Fail(err)
 		return
 	}
 	var looking sync.WaitGroup
 	for _, s := range servers {
 		looking.Go(func() {
-			defer k.survive()
+			defer k.recoverPanic()
 			k.add(s.inspect(ctx))
 		})
 	}
@@ -73,7 +73,7 @@ func (k *checkup) run(ctx context.Context) {
 }
 
 // add takes what an inspection found.
-func (k *checkup) add(s *inspection) {
+func (k *Checkup) add(s *inspection) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.findings = append(k.findings, s.findings...)
@@ -91,26 +91,26 @@ func (k *checkup) add(s *inspection) {
 	}
 }
 
-func (k *checkup) report(f idemcheck.Finding) {
+func (k *Checkup) report(f idemcheck.Finding) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.findings = append(k.findings, f)
 }
 
-func (k *checkup) Failed(err error) {
+func (k *Checkup) Fail(err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.errs = append(k.errs, err)
 }
 
 // survive makes a failure of a hook that panics.
-func (k *checkup) survive() {
+func (k *Checkup) recoverPanic() {
 	if v := recover(); v != nil {
-		k.Failed(rediserr.HookPanic(v))
+		k.Fail(rediserr.PanicError(v))
 	}
 }
 
-func (k *checkup) Result() ([]idemcheck.Finding, error) {
+func (k *Checkup) Result() ([]idemcheck.Finding, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	findings := slices.Clone(k.findings)
@@ -141,7 +141,7 @@ var (
 )
 
 // servers lists what there is to inspect.
-func (k *checkup) servers(ctx context.Context) ([]*inspection, error) {
+func (k *Checkup) servers(ctx context.Context) ([]*inspection, error) {
 	var found []*inspection
 	if cluster := k.core.Servers.Cluster; cluster != nil {
 		masters, _ := k.core.Servers.Nodes(ctx) // noMaster says why there are none
@@ -172,7 +172,7 @@ func (k *checkup) servers(ctx context.Context) ([]*inspection, error) {
 }
 
 // shardsDown finds the shards that a Ring goes on without.
-func (k *checkup) shardsDown(addrs map[string]string, up []*inspection) {
+func (k *Checkup) shardsDown(addrs map[string]string, up []*inspection) {
 	down := make(map[string]bool)
 	for _, address := range addrs {
 		down[address] = true
@@ -195,13 +195,13 @@ func (k *checkup) shardsDown(addrs map[string]string, up []*inspection) {
 }
 
 // noMaster says why none is known.
-func (k *checkup) noMaster(ctx context.Context, client topology.Cluster) error {
+func (k *Checkup) noMaster(ctx context.Context, client topology.Cluster) error {
 	_, err := client.MasterForKey(ctx, record.Name(k.core.Namespace, ""))
 	return cmp.Or(err, errNoMaster)
 }
 
 // inspection begins with the name of the empty key, which is no operation's.
-func (k *checkup) inspection(address string, client redis.UniversalClient) *inspection {
+func (k *Checkup) inspection(address string, client redis.UniversalClient) *inspection {
 	name := record.Name(k.core.Namespace, "")
 	return &inspection{core: k.core, address: address, client: client, name: name, own: name, last: k.last[address]}
 }
@@ -212,7 +212,7 @@ const maxNames = 4096
 
 // ownNames finds a name in a slot of each master, where a write comes to the checks that follow
 // the redirection.
-func (k *checkup) ownNames(ctx context.Context, client topology.Cluster, found []*inspection) {
+func (k *Checkup) ownNames(ctx context.Context, client topology.Cluster, found []*inspection) {
 	missing := make(map[string]*inspection)
 	for _, s := range found {
 		missing[s.address] = s

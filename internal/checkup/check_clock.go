@@ -13,28 +13,28 @@ import (
 
 // A moment is one of this process, by a clock that nobody sets and by the one on the wall. The
 // first stands still while the machine is suspended.
-type moment struct {
+type timestamp struct {
 	steady time.Duration // since some moment
 	wall   time.Time
 }
 
 var someMoment = time.Now()
 
-func now() moment {
+func now() timestamp {
 	t := time.Now()
-	return moment{t.Sub(someMoment), t.Round(0)}
+	return timestamp{t.Sub(someMoment), t.Round(0)}
 }
 
 // A reckoning is what a server's clock said, between two moments.
-type reckoning struct {
-	sent, received moment
+type clockSample struct {
+	sent, received timestamp
 	server         time.Time
 }
 
-func (r reckoning) known() bool { return !r.server.IsZero() }
+func (r clockSample) known() bool { return !r.server.IsZero() }
 
 // ahead is how far the server's clock is ahead of this machine's, and how wrong that may be.
-func (r reckoning) ahead() (ahead, doubt time.Duration) {
+func (r clockSample) ahead() (ahead, doubt time.Duration) {
 	trip := r.received.steady - r.sent.steady
 	return r.server.Sub(r.sent.wall.Add(trip / 2)), trip / 2
 }
@@ -42,16 +42,16 @@ func (r reckoning) ahead() (ahead, doubt time.Duration) {
 // clockBook has the clocks as the last Check saw them.
 type clockBook struct {
 	mu   sync.Mutex
-	last map[string]reckoning // by server
+	last map[string]clockSample // by server
 }
 
-func (b *clockBook) recall() map[string]reckoning {
+func (b *clockBook) recall() map[string]clockSample {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.last // never written to once it is here
 }
 
-func (b *clockBook) remember(clocks map[string]reckoning) {
+func (b *clockBook) remember(clocks map[string]clockSample) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.last = clocks
@@ -77,7 +77,7 @@ func excess(counted, least, most time.Duration) time.Duration {
 
 // jump is how far the server's clock jumped from one reckoning to the next, and whether the wall
 // clock of this machine went with it.
-func jump(from, to reckoning) (by time.Duration, together bool) {
+func jump(from, to clockSample) (by time.Duration, together bool) {
 	counted := to.server.Sub(from.server)
 	by = excess(counted, to.sent.steady-from.received.steady, to.received.steady-from.sent.steady)
 	byWall := excess(counted, to.sent.wall.Sub(from.received.wall), to.received.wall.Sub(from.sent.wall))
@@ -85,16 +85,16 @@ func jump(from, to reckoning) (by time.Duration, together bool) {
 }
 
 // reckon asks a server for its time.
-func reckon(ctx context.Context, client redis.UniversalClient) (reckoning, error) {
+func sampleClock(ctx context.Context, client redis.UniversalClient) (clockSample, error) {
 	sent := now()
 	cmd := redis.NewTimeCmd(ctx, "time")
 	_ = client.Process(ctx, cmd) // the error is in cmd
-	return reckoning{sent: sent, received: now(), server: cmd.Val()}, cmd.Err()
+	return clockSample{sent: sent, received: now(), server: cmd.Val()}, cmd.Err()
 }
 
 // readClock begins the inspection, so it also makes the connection, unless there is one.
-func (s *inspection) readClock(ctx context.Context) (r reckoning, known bool) {
-	r, err := reckon(ctx, s.client)
+func (s *inspection) readClock(ctx context.Context) (r clockSample, known bool) {
+	r, err := sampleClock(ctx, s.client)
 	switch {
 	case err == nil:
 		return r, true
@@ -108,7 +108,7 @@ func (s *inspection) readClock(ctx context.Context) (r reckoning, known bool) {
 
 // checkClock compares the clock with what it was at the beginning of this Check and at the end of
 // the last one.
-func (s *inspection) checkClock(ctx context.Context, first reckoning) {
+func (s *inspection) checkClock(ctx context.Context, first clockSample) {
 	last, known := s.readClock(ctx)
 	if !known {
 		return
@@ -130,7 +130,7 @@ const clockAdvice = "Keep the machine's clock right with NTP, and have it slewed
 // slackOfLease is what a living owner has left of its lease, at least, before it renews.
 func (s *inspection) slackOfLease() time.Duration { return s.core.Lease * 2 / 3 }
 
-func (s *inspection) reportJump(from, to reckoning) {
+func (s *inspection) reportJump(from, to clockSample) {
 	by, together := jump(from, to)
 	took := (to.received.steady - from.sent.steady).Round(time.Millisecond)
 	direction := "ahead, so that leases and TTLs end early"
@@ -154,7 +154,7 @@ func (s *inspection) reportJump(from, to reckoning) {
 // replicaClocks compares the clocks of a Cluster's masters with those of their replicas: an
 // expiry is replicated as a moment, so what is left of it changes when a replica takes over. No
 // other client knows the replicas.
-func (k *checkup) replicaClocks(ctx context.Context) {
+func (k *Checkup) replicaClocks(ctx context.Context) {
 	client, ok := any(k.core.Servers.Cluster).(replicated)
 	if !ok {
 		return
@@ -175,14 +175,14 @@ func (k *checkup) replicaClocks(ctx context.Context) {
 		if !known {
 			return nil
 		}
-		if clock, err := reckon(ctx, replica); err == nil {
+		if clock, err := sampleClock(ctx, replica); err == nil {
 			k.compare(address, masterOf[address], clock, master)
 		}
 		return nil
 	})
 }
 
-func (k *checkup) compare(replica, address string, clock, master reckoning) {
+func (k *Checkup) compare(replica, address string, clock, master clockSample) {
 	ahead, doubt := clock.ahead()
 	masterAhead, masterDoubt := master.ahead()
 	off := (ahead - masterAhead).Abs() - doubt - masterDoubt

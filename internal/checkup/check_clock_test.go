@@ -29,9 +29,9 @@ func TestJump(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			start := time.Now().Round(0)
-			at := func(steady, wall time.Duration) moment { return moment{steady, start.Add(wall)} }
-			from := reckoning{sent: at(0, 0), received: at(trip, trip), server: start.Add(trip / 2)}
-			to := reckoning{sent: at(minute, test.wall), received: at(minute+trip, test.wall+trip), server: start.Add(trip / 2).Add(test.server)}
+			at := func(steady, wall time.Duration) timestamp { return timestamp{steady, start.Add(wall)} }
+			from := clockSample{sent: at(0, 0), received: at(trip, trip), server: start.Add(trip / 2)}
+			to := clockSample{sent: at(minute, test.wall), received: at(minute+trip, test.wall+trip), server: start.Add(trip / 2).Add(test.server)}
 			by, together := jump(from, to)
 			assert.InDelta(t, test.by, by, float64(2*trip))
 			assert.Equal(t, test.by == 0, by == 0)
@@ -42,9 +42,9 @@ func TestJump(t *testing.T) {
 
 func TestAhead(t *testing.T) {
 	start := time.Now().Round(0)
-	r := reckoning{
-		sent:     moment{time.Second, start},
-		received: moment{3 * time.Second, start.Add(2 * time.Second)},
+	r := clockSample{
+		sent:     timestamp{time.Second, start},
+		received: timestamp{3 * time.Second, start.Add(2 * time.Second)},
 		server:   start.Add(11 * time.Second),
 	}
 	ahead, doubt := r.ahead()

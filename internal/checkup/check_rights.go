@@ -176,14 +176,14 @@ func (s *inspection) trySubscription(ctx context.Context, subscribe, unsubscribe
 		end = ps.Unsubscribe
 	}
 	defer ps.Close()
-	if !s.heard(ctx, ps, subscribe, denied) {
+	if !s.awaitReply(ctx, ps, subscribe, denied) {
 		return
 	}
 	if err := end(ctx, s.own); err != nil {
 		s.err = err
 		return
 	}
-	s.heard(ctx, ps, unsubscribe, denied)
+	s.awaitReply(ctx, ps, unsubscribe, denied)
 }
 
 // cachesOnCluster reports whether there is a subscription that is not sharded beside those that are.
@@ -198,13 +198,13 @@ func (s *inspection) cacheSubscription() right {
 func (s *inspection) tryCacheSubscription(ctx context.Context, denied *denials) {
 	ps := s.client.Subscribe(ctx, s.own)
 	defer ps.Close()
-	s.heard(ctx, ps, s.cacheSubscription(), denied)
+	s.awaitReply(ctx, ps, s.cacheSubscription(), denied)
 }
 
 // heard waits for the answer to a command that needs r. ok is false when none came.
-func (s *inspection) heard(ctx context.Context, ps *redis.PubSub, r right, denied *denials) (ok bool) {
+func (s *inspection) awaitReply(ctx context.Context, ps *redis.PubSub, r right, denied *denials) (ok bool) {
 	for {
-		answer, err := ps.ReceiveTimeout(ctx, subscriptionPatience)
+		answer, err := ps.ReceiveTimeout(ctx, subscriptionTimeout)
 		_, message := answer.(*redis.Message) // of somebody else's Check
 		switch {
 		case refused(err):
@@ -218,7 +218,7 @@ func (s *inspection) heard(ctx context.Context, ps *redis.PubSub, r right, denie
 	}
 }
 
-const subscriptionPatience = 5 * time.Second
+const subscriptionTimeout = 5 * time.Second
 
 // denials collects what concerns all commands alike: names and channels.
 type denials struct{ keys, channels []string }

@@ -22,13 +22,13 @@ type inspection struct {
 	core    *Checker
 	address string
 	client  redis.UniversalClient
-	name    string    // of no operation
-	own     string    // in a slot of this server; written to by no command that succeeds
-	last    reckoning // of the last Check
+	name    string      // of no operation
+	own     string      // in a slot of this server; written to by no command that succeeds
+	last    clockSample // of the last Check
 
 	info     map[string]string // empty when it may not be read
 	config   map[string]string
-	clock    reckoning
+	clock    clockSample
 	findings []idemcheck.Finding
 	err      error
 }

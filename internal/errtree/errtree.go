@@ -8,7 +8,7 @@ const maxErrorNodes = 10_000
 // visitErrors calls visit with err and what it wraps, in the order in which errors.Is and errors.As
 // look, until it returns false. A method of a foreign error that panics ends the visit, as it ends
 // theirs.
-func Visit(err error, visit func(node error) (next bool)) {
+func Walk(err error, visit func(node error) (next bool)) {
 	defer func() { _ = recover() }()
 	left := maxErrorNodes
 	walkErrors(err, &left, visit)
@@ -36,7 +36,7 @@ func walkErrors(err error, left *int, visit func(error) bool) bool {
 }
 
 // isNode is what errors.Is does at each node of a tree.
-func IsNode(node, target error) bool {
+func Matches(node, target error) bool {
 	if reflect.TypeOf(node) == reflect.TypeOf(target) && reflect.ValueOf(node).Comparable() && node == target {
 		return true
 	}

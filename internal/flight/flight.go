@@ -11,10 +11,10 @@ import (
 
 // A Group holds the calls under way. S is what leaders publish. The zero Group is ready.
 type Group[S any] struct {
-	mu       sync.Mutex
-	calls    map[string]*Call[S]
-	detached map[*Call[S]]struct{} // those that later callers do not join any more
-	unused   []*Call[S]            // for later keys: nobody joined them
+	mu        sync.Mutex
+	calls     map[string]*Call[S]
+	forgotten map[*Call[S]]struct{} // those that later callers do not join any more
+	unused    []*Call[S]            // for later keys: nobody joined them
 }
 
 // A Call is one key under way, as its leader has it. Its fields are guarded by the group's mutex,
@@ -24,16 +24,16 @@ type Call[S any] struct {
 	key      string
 	status   S
 	settled  atomic.Bool
-	line     line[S]
-	deadline *alarm // made by the first follower
+	queue    queue[S]
+	deadline *deadlineTimer // made by the first follower
 }
 
 // A Follower is a caller that follows. It belongs to one goroutine.
 type Follower[S any] struct {
-	call *Call[S]
-	row  *row[S]
-	seat int
-	wake <-chan struct{} // closed when there may be something new to see
+	call  *Call[S]
+	group *wakeGroup[S]
+	index int
+	wake  <-chan struct{} // closed when there may be something new to see
 }
 
 // A Stage is where a follower is.
@@ -49,9 +49,9 @@ const (
 )
 
 // A Manner is how a caller would follow.
-type Manner[S any] struct {
+type JoinOptions[S any] struct {
 	Deadline time.Time    // when to wake it, whatever happens
-	Heeds    func(S) bool // whether to wake it for what is published; nil if for nothing
+	WakeOn   func(S) bool // whether to wake it for what is published; nil if for nothing
 	Ready    bool         // it is elected before those that have neither been ready nor looked
 }
 
@@ -59,7 +59,7 @@ type Manner[S any] struct {
 // follower. A leader must end with Settle or Vacate, a follower with Lead, with Leave, or when Look
 // says that the call is settled. It is woken by the outcome, when it is elected, at its deadline and
 // when something is published that it heeds; it may also be woken for nothing.
-func (g *Group[S]) Enter(key string, m Manner[S]) (c *Call[S], f Follower[S], joined bool) {
+func (g *Group[S]) Enter(key string, m JoinOptions[S]) (c *Call[S], f Follower[S], joined bool) {
 	g.lock()
 	defer g.mu.Unlock()
 	c, joined = g.calls[key]
@@ -67,12 +67,12 @@ func (g *Group[S]) Enter(key string, m Manner[S]) (c *Call[S], f Follower[S], jo
 		return g.begin(key), f, false
 	}
 	f.call = c
-	f.row, f.seat = c.line.add(m)
-	f.wake = f.row.bell()
+	f.group, f.index = c.queue.add(m)
+	f.wake = f.group.wakeSignal()
 	if c.deadline == nil {
-		c.deadline = &alarm{ring: c.expire}
+		c.deadline = &deadlineTimer{fire: c.expire}
 	}
-	c.deadline.expect(m.Deadline)
+	c.deadline.set(m.Deadline)
 	return c, f, true
 }
 
@@ -107,7 +107,7 @@ func (g *Group[S]) begin(key string) (c *Call[S]) {
 }
 
 // Detach makes later callers of key begin a call of their own. Those already in stay together.
-func (g *Group[S]) Detach(key string) {
+func (g *Group[S]) Forget(key string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	c, ok := g.calls[key]
@@ -115,10 +115,10 @@ func (g *Group[S]) Detach(key string) {
 		return
 	}
 	delete(g.calls, key)
-	if g.detached == nil {
-		g.detached = make(map[*Call[S]]struct{})
+	if g.forgotten == nil {
+		g.forgotten = make(map[*Call[S]]struct{})
 	}
-	g.detached[c] = struct{}{}
+	g.forgotten[c] = struct{}{}
 }
 
 // WakeAll wakes the followers of all calls.
@@ -126,10 +126,10 @@ func (g *Group[S]) WakeAll() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for _, c := range g.calls {
-		c.line.wakeAll()
+		c.queue.wakeAll()
 	}
-	for c := range g.detached {
-		c.line.wakeAll()
+	for c := range g.forgotten {
+		c.queue.wakeAll()
 	}
 }
 
@@ -145,14 +145,14 @@ func (c *Call[S]) Publish(status S) {
 
 func (c *Call[S]) publish(status S) {
 	c.status = status
-	c.line.tell(status)
+	c.queue.publish(status)
 }
 
 // Settle publishes the outcome and ends the call, which is not to be used any more: later callers
 // begin another one.
 func (c *Call[S]) Settle(status S) {
 	if c.settle(status) {
-		c.line.wakeAll() // outside of the mutex, since it may take a while; nobody else does by now
+		c.queue.wakeAll() // outside of the mutex, since it may take a while; nobody else does by now
 	}
 }
 
@@ -160,7 +160,7 @@ func (c *Call[S]) settle(status S) (joined bool) {
 	g := c.group
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	c.forget()
+	c.remove()
 	if c.deadline == nil { // nobody else knows it
 		if len(g.unused) < maxUnused {
 			*c = Call[S]{group: g}
@@ -178,7 +178,7 @@ const maxUnused = 64
 
 // Vacate ends the leader's part without an outcome: the next follower leads, or the call is over.
 // status is what the leader knew last.
-func (c *Call[S]) Vacate(status S) {
+func (c *Call[S]) HandOver(status S) {
 	c.group.mu.Lock()
 	defer c.group.mu.Unlock()
 	c.publish(status)
@@ -186,9 +186,9 @@ func (c *Call[S]) Vacate(status S) {
 }
 
 func (c *Call[S]) elect() {
-	r, s := c.line.first()
+	r, s := c.queue.first()
 	if s == nil {
-		c.forget()
+		c.remove()
 		return
 	}
 	s.elected = true
@@ -196,14 +196,14 @@ func (c *Call[S]) elect() {
 }
 
 // forget drops a call that is over from the group.
-func (c *Call[S]) forget() {
+func (c *Call[S]) remove() {
 	if c.deadline != nil {
 		c.deadline.stop()
 	}
 	if c.group.calls[c.key] == c {
 		delete(c.group.calls, c.key)
 	} else {
-		delete(c.group.detached, c)
+		delete(c.group.forgotten, c)
 	}
 }
 
@@ -223,7 +223,7 @@ func (f *Follower[S]) Wait(done <-chan struct{}) (ended bool) {
 
 // Look stores what was published last in status. A follower whose call is settled is not to be used
 // any more.
-func (f *Follower[S]) Look(status *S) Stage {
+func (f *Follower[S]) Poll(status *S) Stage {
 	c := f.call
 	if !c.settled.Load() {
 		c.group.mu.Lock()
@@ -233,8 +233,8 @@ func (f *Follower[S]) Look(status *S) Stage {
 	if c.settled.Load() {
 		return Settled
 	}
-	f.wake = f.row.bell()
-	own := &f.row.seats[f.seat]
+	f.wake = f.group.wakeSignal()
+	own := &f.group.members[f.index]
 	own.looked = true
 	if own.elected {
 		return Elected
@@ -249,7 +249,7 @@ func (f *Follower[S]) Lead() {
 	c.group.mu.Lock()
 	defer c.group.mu.Unlock()
 	var unknown S
-	c.line.remove(f.row, f.seat)
+	c.queue.remove(f.group, f.index)
 	c.publish(unknown)
 }
 
@@ -261,8 +261,8 @@ func (f *Follower[S]) Leave() {
 	if c.settled.Load() {
 		return
 	}
-	elected := f.row.seats[f.seat].elected
-	c.line.remove(f.row, f.seat)
+	elected := f.group.members[f.index].elected
+	c.queue.remove(f.group, f.index)
 	if elected {
 		c.elect()
 	}
@@ -276,5 +276,5 @@ func (c *Call[S]) expire() {
 		return
 	}
 	now := time.Now()
-	c.deadline.again(now, c.line.expire(now))
+	c.deadline.reset(now, c.queue.expire(now))
 }

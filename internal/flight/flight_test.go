@@ -19,8 +19,8 @@ func lead(t *testing.T, g *Group[string], key string) *Call[string] {
 	return c
 }
 
-func inAnHour() Manner[string] {
-	return Manner[string]{Deadline: time.Now().Add(time.Hour), Ready: true}
+func inAnHour() JoinOptions[string] {
+	return JoinOptions[string]{Deadline: time.Now().Add(time.Hour), Ready: true}
 }
 
 // join follows the call for key.
@@ -33,11 +33,11 @@ func join(t *testing.T, g *Group[string], key string) *Follower[string] {
 func joinEagerly(t *testing.T, g *Group[string], key string) *Follower[string] {
 	t.Helper()
 	m := inAnHour()
-	m.Heeds = func(string) bool { return true }
+	m.WakeOn = func(string) bool { return true }
 	return joinAs(t, g, key, m)
 }
 
-func joinAs(t *testing.T, g *Group[string], key string, m Manner[string]) *Follower[string] {
+func joinAs(t *testing.T, g *Group[string], key string, m JoinOptions[string]) *Follower[string] {
 	t.Helper()
 	_, f, joined := g.Enter(key, m)
 	require.True(t, joined)
@@ -47,7 +47,7 @@ func joinAs(t *testing.T, g *Group[string], key string, m Manner[string]) *Follo
 // fillRow lets others follow until the next one is not in a row with those before.
 func fillRow(t *testing.T, g *Group[string], key string) {
 	t.Helper()
-	for f := join(t, g, key); f.seat < rowLength-1; f = join(t, g, key) {
+	for f := join(t, g, key); f.index < groupSize-1; f = join(t, g, key) {
 	}
 }
 
@@ -65,7 +65,7 @@ func woken(f *Follower[string]) bool {
 func follows(t *testing.T, f *Follower[string], want string) {
 	t.Helper()
 	var status string
-	stage := f.Look(&status)
+	stage := f.Poll(&status)
 	require.Equal(t, Following, stage)
 	assert.Equal(t, want, status)
 }
@@ -75,7 +75,7 @@ func settled(t *testing.T, f *Follower[string], want string) {
 	t.Helper()
 	require.True(t, woken(f))
 	var status string
-	stage := f.Look(&status)
+	stage := f.Poll(&status)
 	require.Equal(t, Settled, stage)
 	assert.Equal(t, want, status)
 }
@@ -84,7 +84,7 @@ func settled(t *testing.T, f *Follower[string], want string) {
 func leads(t *testing.T, f *Follower[string]) {
 	t.Helper()
 	require.True(t, woken(f))
-	stage := f.Look(new(string))
+	stage := f.Poll(new(string))
 	require.Equal(t, Elected, stage)
 	f.Lead()
 }
@@ -137,7 +137,7 @@ func TestFollowersAreWokenForWhatTheyHeed(t *testing.T) {
 	var g Group[string]
 	c := lead(t, &g, "key")
 	m := inAnHour()
-	m.Heeds = func(status string) bool { return status == "running" }
+	m.WakeOn = func(status string) bool { return status == "running" }
 	f := joinAs(t, &g, "key", m)
 	first := join(t, &g, "key")
 	c.Publish("asking")
@@ -172,13 +172,13 @@ func TestSettledCallIsForgotten(t *testing.T) {
 
 // None is forgotten, whoever has left before or leaves meanwhile.
 func TestSettledCallWakesAll(t *testing.T) {
-	for _, n := range []int{1, rowLength - 1, rowLength, rowLength + 1, 10 * rowLength} {
+	for _, n := range []int{1, groupSize - 1, groupSize, groupSize + 1, 10 * groupSize} {
 		for name, leaves := range map[string]func(i int) bool{
 			"all stay":    func(int) bool { return false },
 			"some leave":  func(i int) bool { return i%3 == 0 },
 			"most leave":  func(i int) bool { return i%7 != 0 },
-			"rows leave":  func(i int) bool { return i/rowLength%2 == 0 },
-			"first leave": func(i int) bool { return i%rowLength < 2 },
+			"rows leave":  func(i int) bool { return i/groupSize%2 == 0 },
+			"first leave": func(i int) bool { return i%groupSize < 2 },
 		} {
 			t.Run(fmt.Sprint(n, " ", name), func(t *testing.T) {
 				var g Group[string]
@@ -212,7 +212,7 @@ func TestSettledCallWakesAll(t *testing.T) {
 
 func TestVacatedCallWithoutFollowersIsForgotten(t *testing.T) {
 	var g Group[string]
-	lead(t, &g, "key").Vacate("")
+	lead(t, &g, "key").HandOver("")
 	assert.Empty(t, g.calls)
 	lead(t, &g, "key")
 }
@@ -225,7 +225,7 @@ func TestVacatedCallIsHandedOver(t *testing.T) {
 	assert.True(t, woken(second))
 	follows(t, second, "running")
 
-	c.Vacate("last known")
+	c.HandOver("last known")
 	assert.True(t, woken(second))
 	follows(t, second, "last known")
 	leads(t, first)
@@ -233,13 +233,13 @@ func TestVacatedCallIsHandedOver(t *testing.T) {
 	follows(t, second, "") // what the old leader knew does not hold any more
 	third := join(t, &g, "key")
 
-	c.Vacate("")
+	c.HandOver("")
 	leads(t, second)
 	follows(t, third, "") // no more than one leads
-	c.Vacate("")
+	c.HandOver("")
 	leads(t, third)
 	assert.Len(t, g.calls, 1)
-	c.Vacate("")
+	c.HandOver("")
 	assert.Empty(t, g.calls)
 }
 
@@ -257,7 +257,7 @@ func TestLeadGoesToWhoWaitedLongest(t *testing.T) {
 	}
 	for i, f := range all {
 		if i%3 != 0 {
-			c.Vacate("")
+			c.HandOver("")
 			leads(t, f)
 		}
 	}
@@ -267,7 +267,7 @@ func TestOneThatComesBetweenLeadersFollows(t *testing.T) {
 	var g Group[string]
 	c := lead(t, &g, "key")
 	first := join(t, &g, "key")
-	c.Vacate("")
+	c.HandOver("")
 	second := join(t, &g, "key")
 	leads(t, first)
 	assert.False(t, woken(second))
@@ -281,13 +281,13 @@ func TestWokenForANeighbour(t *testing.T) {
 	first, second := join(t, &g, "key"), join(t, &g, "key")
 	fillRow(t, &g, "key")
 	apart := join(t, &g, "key")
-	c.Vacate("")
+	c.HandOver("")
 	assert.True(t, woken(second))
 	assert.False(t, woken(apart), "in another row")
 	follows(t, second, "")
 	assert.False(t, woken(second))
 	leads(t, first)
-	c.Vacate("")
+	c.HandOver("")
 	leads(t, second)
 	c.Settle("done")
 	settled(t, apart, "done")
@@ -302,15 +302,15 @@ func TestLeadGoesToWhoIsReady(t *testing.T) {
 	busy, busyToo := joinAs(t, &g, "key", m), joinAs(t, &g, "key", m)
 	fillRow(t, &g, "key")
 	ready := join(t, &g, "key")
-	for place := 2; place < rowLength; place++ { // those of fillRow leave
-		c.line.remove(c.line.rows[0], place)
+	for place := 2; place < groupSize; place++ { // those of fillRow leave
+		c.queue.remove(c.queue.groups[0], place)
 	}
-	c.Vacate("")
+	c.HandOver("")
 	leads(t, ready)
 	follows(t, busyToo, "")
-	c.Vacate("")
+	c.HandOver("")
 	leads(t, busyToo) // it has looked
-	c.Vacate("")
+	c.HandOver("")
 	leads(t, busy) // there is nobody else
 	c.Settle("done")
 }
@@ -320,14 +320,14 @@ func TestThoseWhoLeftWakeNobody(t *testing.T) {
 		var g Group[string]
 		c := lead(t, &g, "key")
 		stays, eager := join(t, &g, "key"), joinEagerly(t, &g, "key")
-		late := joinAs(t, &g, "key", Manner[string]{Deadline: time.Now().Add(time.Second)})
+		late := joinAs(t, &g, "key", JoinOptions[string]{Deadline: time.Now().Add(time.Second)})
 		eager.Leave()
 		late.Leave()
 		c.Publish("running")
 		time.Sleep(2 * time.Second)
 		assert.False(t, woken(stays))
 		stays.Leave()
-		c.Vacate("")
+		c.HandOver("")
 	})
 }
 
@@ -347,20 +347,20 @@ func TestLineForgetsThoseWhoLeft(t *testing.T) {
 	var g Group[string]
 	c := lead(t, &g, "key")
 	var staying []*Follower[string]
-	for i := range 100 * rowLength {
+	for i := range 100 * groupSize {
 		f := join(t, &g, "key")
-		if i%(20*rowLength) == 7 {
+		if i%(20*groupSize) == 7 {
 			staying = append(staying, f)
 		} else {
 			f.Leave()
 		}
-		require.LessOrEqual(t, len(c.line.rows), 2*len(staying)+1)
+		require.LessOrEqual(t, len(c.queue.groups), 2*len(staying)+1)
 	}
 	for _, f := range staying {
-		c.Vacate("")
+		c.HandOver("")
 		leads(t, f)
 	}
-	assert.Empty(t, c.line.rows)
+	assert.Empty(t, c.queue.groups)
 	c.Settle("done")
 }
 
@@ -371,7 +371,7 @@ func TestLeavingInEveryOrder(t *testing.T) {
 	for _, order := range permutations(followers + 1) {
 		for ending, end := range map[string]func(c *Call[string]){
 			"settles": func(c *Call[string]) { c.Settle("done") },
-			"vacates": func(c *Call[string]) { c.Vacate("") },
+			"vacates": func(c *Call[string]) { c.HandOver("") },
 		} {
 			t.Run(fmt.Sprint(order, ending), func(t *testing.T) {
 				var g Group[string]
@@ -418,7 +418,7 @@ func TestLeaderElectKeepsTheCallAlive(t *testing.T) {
 	var g Group[string]
 	c := lead(t, &g, "key")
 	elect, leaving := join(t, &g, "key"), join(t, &g, "key")
-	c.Vacate("") // elect does not know yet
+	c.HandOver("") // elect does not know yet
 	leaving.Leave()
 	late := join(t, &g, "key")
 	leads(t, elect)
@@ -432,10 +432,10 @@ func TestLeaderElectThatLeavesHandsOver(t *testing.T) {
 	var g Group[string]
 	c := lead(t, &g, "key")
 	elect, next := join(t, &g, "key"), join(t, &g, "key")
-	c.Vacate("")
+	c.HandOver("")
 	elect.Leave()
 	leads(t, next)
-	c.Vacate("")
+	c.HandOver("")
 	assert.Empty(t, g.calls)
 }
 
@@ -443,9 +443,9 @@ func TestDetachedCallGoesOnForThoseInIt(t *testing.T) {
 	var g Group[string]
 	old := lead(t, &g, "key")
 	first, second := join(t, &g, "key"), join(t, &g, "key")
-	g.Detach("key")
-	g.Detach("key")
-	g.Detach("unknown")
+	g.Forget("key")
+	g.Forget("key")
+	g.Forget("unknown")
 
 	next := lead(t, &g, "key")
 	assert.NotSame(t, old, next)
@@ -454,16 +454,16 @@ func TestDetachedCallGoesOnForThoseInIt(t *testing.T) {
 	follows(t, first, "")
 	follows(t, newer, "next")
 
-	old.Vacate("")
+	old.HandOver("")
 	leads(t, first)
 	follows(t, newer, "next") // the lead of one call is not that of the other
 	old.Settle("old")
 	settled(t, second, "old")
 	assert.Same(t, next, g.calls["key"], "the end of the old call leaves the new one alone")
-	assert.Empty(t, g.detached)
-	next.Vacate("")
+	assert.Empty(t, g.forgotten)
+	next.HandOver("")
 	leads(t, newer)
-	next.Vacate("")
+	next.HandOver("")
 	assert.Empty(t, g.calls)
 }
 
@@ -472,7 +472,7 @@ func TestWakeAll(t *testing.T) {
 	lead(t, &g, "a")
 	lead(t, &g, "b")
 	one, two, apart := join(t, &g, "a"), join(t, &g, "b"), join(t, &g, "b")
-	g.Detach("b")
+	g.Forget("b")
 	g.WakeAll()
 	for _, f := range []*Follower[string]{one, two, apart} {
 		assert.True(t, woken(f))
@@ -489,19 +489,19 @@ func TestFollowersAreWokenAtTheirDeadlines(t *testing.T) {
 		// The first one is neither the first to come nor the last.
 		for _, wait := range []time.Duration{2 * time.Second, time.Second, time.Second, 3 * time.Second, time.Second + time.Microsecond} {
 			all.Go(func() {
-				f := joinAs(t, &g, "key", Manner[string]{Deadline: began.Add(wait)})
+				f := joinAs(t, &g, "key", JoinOptions[string]{Deadline: began.Add(wait)})
 				for now := time.Now(); now.Before(began.Add(wait)); now = time.Now() {
 					assert.False(t, f.Wait(nil))
-					f.Look(new(string))
+					f.Poll(new(string))
 				}
-				assert.Less(t, time.Since(began), wait+2*alarmGrain)
+				assert.Less(t, time.Since(began), wait+2*timerGrain)
 				f.Leave()
 			})
 			synctest.Wait()
 		}
 		all.Wait()
-		assert.Empty(t, c.line.rows)
-		f := joinAs(t, &g, "key", Manner[string]{Deadline: time.Now().Add(time.Second)})
+		assert.Empty(t, c.queue.groups)
+		f := joinAs(t, &g, "key", JoinOptions[string]{Deadline: time.Now().Add(time.Second)})
 		f.Wait(nil)
 		assert.Equal(t, 4*time.Second, time.Since(began).Truncate(10*time.Millisecond), "the alarm is set anew")
 		f.Leave()
@@ -516,34 +516,34 @@ func TestWaitEnds(t *testing.T) {
 	done := make(chan struct{})
 	close(done)
 	assert.True(t, f.Wait(done))
-	c.Vacate("")
+	c.HandOver("")
 	assert.False(t, f.Wait(make(chan struct{})))
-	stage := f.Look(new(string))
+	stage := f.Poll(new(string))
 	assert.Equal(t, Elected, stage)
 }
 
 func TestDetachedCallEndsWithoutTrace(t *testing.T) {
 	for name, end := range map[string]func(c *Call[string], f *Follower[string]){
 		"settled":            func(c *Call[string], f *Follower[string]) { c.Settle("done"); f.Leave() },
-		"vacated, then left": func(c *Call[string], f *Follower[string]) { c.Vacate(""); f.Leave() },
-		"left, then vacated": func(c *Call[string], f *Follower[string]) { f.Leave(); c.Vacate("") },
+		"vacated, then left": func(c *Call[string], f *Follower[string]) { c.HandOver(""); f.Leave() },
+		"left, then vacated": func(c *Call[string], f *Follower[string]) { f.Leave(); c.HandOver("") },
 		"left, then settled": func(c *Call[string], f *Follower[string]) { f.Leave(); c.Settle("done") },
 		"handed over, then vacant": func(c *Call[string], f *Follower[string]) {
-			c.Vacate("")
+			c.HandOver("")
 			leads(t, f)
-			c.Vacate("")
+			c.HandOver("")
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var g Group[string]
 			old := lead(t, &g, "key")
 			follower := join(t, &g, "key")
-			g.Detach("key")
+			g.Forget("key")
 			assert.Empty(t, g.calls)
 			next := lead(t, &g, "key")
 			end(old, follower)
 			assert.Same(t, next, g.calls["key"])
-			assert.Empty(t, g.detached)
+			assert.Empty(t, g.forgotten)
 			next.Settle("done")
 			assert.Empty(t, g.calls)
 		})
@@ -555,12 +555,12 @@ func TestPublishAfterSuccessorSettled(t *testing.T) {
 	var g Group[string]
 	c := lead(t, &g, "k")
 	successor, other := join(t, &g, "k"), join(t, &g, "k")
-	c.Vacate("")
+	c.HandOver("")
 	successor.Lead()
 	c.Settle("outcome")
 	c.Publish("running")
 	var status string
-	stage := other.Look(&status)
+	stage := other.Poll(&status)
 	assert.Equal(t, Settled, stage)
 	assert.Equal(t, "outcome", status)
 }

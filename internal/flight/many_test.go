@@ -26,11 +26,11 @@ type crowd struct {
 func (c *crowd) call(random *rand.Rand) {
 	key := fmt.Sprint("key ", random.IntN(c.keys))
 	if c.detach && random.IntN(8) == 0 {
-		c.g.Detach(key)
+		c.g.Forget(key)
 	}
-	m := Manner[string]{Deadline: time.Now().Add(time.Hour), Ready: random.IntN(2) == 0}
+	m := JoinOptions[string]{Deadline: time.Now().Add(time.Hour), Ready: random.IntN(2) == 0}
 	if random.IntN(2) == 0 {
-		m.Heeds = func(string) bool { return true }
+		m.WakeOn = func(string) bool { return true }
 	}
 	call, f, joined := c.g.Enter(key, m)
 	if !joined || c.follow(random, key, &f) {
@@ -42,7 +42,7 @@ func (c *crowd) call(random *rand.Rand) {
 func (c *crowd) follow(random *rand.Rand, key string, f *Follower[string]) bool {
 	for {
 		var status string
-		stage := f.Look(&status)
+		stage := f.Poll(&status)
 		switch {
 		case stage == Elected && random.IntN(4) > 0:
 			c.handedOver.Add(1)
@@ -72,7 +72,7 @@ func (c *crowd) lead(random *rand.Rand, key string, call *Call[string]) {
 		c.settled.Add(1)
 		call.Settle("outcome of " + key)
 	} else {
-		call.Vacate("")
+		call.HandOver("")
 	}
 }
 
@@ -93,7 +93,7 @@ func TestManyCallers(t *testing.T) {
 			}
 			callers.Wait()
 			assert.Empty(t, c.g.calls)
-			assert.Empty(t, c.g.detached)
+			assert.Empty(t, c.g.forgotten)
 			assert.Positive(t, c.settled.Load())
 			assert.Positive(t, c.handedOver.Load(), "nobody took over: this tested nothing")
 			assert.Positive(t, c.left.Load())

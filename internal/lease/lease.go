@@ -22,19 +22,19 @@ type Lease struct {
 	Retention time.Duration
 
 	// Guarded by the renewer's mutex once it has the lease.
-	Renewed time.Time // when the last successful claim or renewal was sent
-	asked   time.Time // when the renewal under way was begun, zero if none is
-	lost    bool
-	ending  bool // fn has returned: what becomes of the lease concerns nobody any more
-	owner   owner
-	Key     string
-	renewer *Renewer
+	RenewedAt    time.Time // when the last successful claim or renewal was sent
+	renewalBegan time.Time // when the renewal under way was begun, zero if none is
+	lost         bool
+	fnReturned   bool // fn has returned: what becomes of the lease concerns nobody any more
+	owner        owner
+	Key          string
+	renewer      *Renewer
 }
 
 // An owner is told once that its lease is lost.
 type owner interface{ LeaseLost() }
 
-func (l *Lease) deadline() time.Time { return l.Renewed.Add(l.Duration) }
+func (l *Lease) deadline() time.Time { return l.RenewedAt.Add(l.Duration) }
 
 // A renewer keeps the leases of one executor. It sleeps in a timer, without a goroutine, while
 // there are leases; and does nothing at all when there are none.
@@ -77,10 +77,10 @@ func (r *Renewer) Keep(l *Lease, by owner) {
 
 // ending says that fn has returned: l is still renewed, and its loss is no event any more. It
 // reports whether l was lost before.
-func (r *Renewer) Ending(l *Lease) (lost bool) {
+func (r *Renewer) FnReturned(l *Lease) (lost bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	l.ending = true
+	l.fnReturned = true
 	return l.lost
 }
 
@@ -129,7 +129,7 @@ func (r *Renewer) fire() {
 }
 
 func (l *Lease) Renewal() store.Renewal {
-	return store.Renewal{Name: l.Name, Token: &l.Token, Px: (l.Duration + l.Retention).Milliseconds()}
+	return store.Renewal{Name: l.Name, Token: &l.Token, TTLMillis: (l.Duration + l.Retention).Milliseconds()}
 }
 
 // batches groups leases by server, pipelineLimit at most in each group.
@@ -140,7 +140,7 @@ func (r *Renewer) batches(due []*Lease) (batches [][]*Lease) {
 		byServer[address] = append(byServer[address], one)
 	}
 	for _, group := range byServer {
-		batches = slices.AppendSeq(batches, slices.Chunk(group, pipeline.PipelineLimit))
+		batches = slices.AppendSeq(batches, slices.Chunk(group, pipeline.MaxCommands))
 	}
 	return batches
 }
@@ -154,7 +154,7 @@ func (r *Renewer) check(now time.Time) (due, lost []*Lease) {
 	}
 	next := now.Add(r.tick)
 	for l := range r.leases {
-		if l.lost || l.ending && !now.Before(l.deadline()) {
+		if l.lost || l.fnReturned && !now.Before(l.deadline()) {
 			continue
 		}
 		if !now.Before(l.deadline()) {
@@ -166,8 +166,8 @@ func (r *Renewer) check(now time.Time) (due, lost []*Lease) {
 			next = l.deadline()
 		}
 		// A renewal that hangs, on a dead connection say, does not keep the next one from its turn.
-		if now.Sub(l.Renewed) >= r.interval && now.Sub(l.asked) >= r.interval {
-			l.asked = now
+		if now.Sub(l.RenewedAt) >= r.interval && now.Sub(l.renewalBegan) >= r.interval {
+			l.renewalBegan = now
 			due = append(due, l)
 		}
 	}
@@ -210,17 +210,17 @@ func (r *Renewer) renew(batch []*Lease) {
 func (r *Renewer) finish(l *Lease, done *store.Renewal, sent time.Time) (tell func(*Lease)) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	l.asked = time.Time{}
+	l.renewalBegan = time.Time{}
 	_, kept := r.leases[l]
 	switch {
 	case !kept, l.lost, done.Err != nil: // an error: tried again at the next tick, until the lease runs out
 		return nil
 	case done.Mine:
-		if sent.After(l.Renewed) {
-			l.Renewed = sent
+		if sent.After(l.RenewedAt) {
+			l.RenewedAt = sent
 		}
 		return r.onRenewed
-	case l.ending: // the record is the outcome by now
+	case l.fnReturned: // the record is the outcome by now
 		return nil
 	}
 	r.end(l)

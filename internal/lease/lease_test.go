@@ -21,9 +21,9 @@ func TestRenewalAfterTheCommitIsNoLoss(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := new(untold)
 		r := NewRenewer(nil, time.Minute, func(*Lease) {}, func(*Lease) {}, slog.New(slog.DiscardHandler))
-		l := &Lease{Duration: time.Minute, Renewed: time.Now()}
+		l := &Lease{Duration: time.Minute, RenewedAt: time.Now()}
 		r.Keep(l, p)
-		r.Ending(l)
+		r.FnReturned(l)
 		tell := r.finish(l, &store.Renewal{}, time.Now())
 		assert.Nil(t, tell)
 		assert.Zero(t, *p)

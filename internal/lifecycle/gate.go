@@ -4,41 +4,41 @@ import "sync/atomic"
 
 // A gate counts those inside, and once closed lets nobody in but who belongs to somebody inside. It
 // is no mutex: thousands who come at once would queue for one.
-type Gate struct {
-	state atomic.Int64  // gatePerson for each inside, and gateClosed
-	Empty chan struct{} // closed when the gate is and everybody has left
+type gate struct {
+	state   atomic.Int64  // gatePerson for each inside, and gateClosed
+	Drained chan struct{} // closed when the gate is and everybody has left
 }
 
 const (
 	gateClosed = 1
-	gatePerson = 2
+	gateUnit   = 2
 )
 
-func New() *Gate { return &Gate{Empty: make(chan struct{})} }
+func newGate() *gate { return &gate{Drained: make(chan struct{})} }
 
 // enter counts the caller in, who then must leave. inside says that it belongs to somebody who was
 // inside a moment ago.
-func (g *Gate) Enter(inside bool) bool {
+func (g *gate) Enter(inside bool) bool {
 	for {
 		s := g.state.Load()
 		if s&gateClosed != 0 && (!inside || s == gateClosed) {
 			return false
 		}
-		if g.state.CompareAndSwap(s, s+gatePerson) {
+		if g.state.CompareAndSwap(s, s+gateUnit) {
 			return true
 		}
 	}
 }
 
-func (g *Gate) Leave() {
-	if g.state.Add(-gatePerson) == gateClosed {
-		close(g.Empty)
+func (g *gate) Leave() {
+	if g.state.Add(-gateUnit) == gateClosed {
+		close(g.Drained)
 	}
 }
 
 // run counts a goroutine in. The caller is inside itself.
-func (g *Gate) Run(f func()) {
-	g.state.Add(gatePerson)
+func (g *gate) Go(f func()) {
+	g.state.Add(gateUnit)
 	go func() {
 		defer g.Leave()
 		f()
@@ -46,10 +46,10 @@ func (g *Gate) Run(f func()) {
 }
 
 // close lets nobody in any more, and reports whether it was open.
-func (g *Gate) Close() (first bool) {
+func (g *gate) shut() (first bool) {
 	before := g.state.Or(gateClosed)
 	if before == 0 {
-		close(g.Empty)
+		close(g.Drained)
 	}
 	return before&gateClosed == 0
 }

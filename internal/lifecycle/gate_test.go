@@ -9,33 +9,33 @@ import (
 
 func TestGate(t *testing.T) {
 	t.Run("closed while nobody is inside", func(t *testing.T) {
-		g := New()
-		assert.True(t, g.Close())
-		<-g.Empty
-		assert.False(t, g.Close())
+		g := newGate()
+		assert.True(t, g.shut())
+		<-g.Drained
+		assert.False(t, g.shut())
 		assert.False(t, g.Enter(false))
 		assert.False(t, g.Enter(true))
 	})
 	t.Run("empty when the last has left", func(t *testing.T) {
-		g := New()
+		g := newGate()
 		assert.True(t, g.Enter(false))
-		assert.True(t, g.Close())
+		assert.True(t, g.shut())
 		assert.False(t, g.Enter(false))
 		assert.True(t, g.Enter(true))
 		g.Leave()
-		assert.False(t, isClosed(g.Empty))
+		assert.False(t, isClosed(g.Drained))
 		begun, end := make(chan struct{}), make(chan struct{})
-		g.Run(func() { close(begun); <-end })
+		g.Go(func() { close(begun); <-end })
 		<-begun
 		g.Leave()
-		assert.False(t, isClosed(g.Empty))
+		assert.False(t, isClosed(g.Drained))
 		close(end)
-		<-g.Empty
+		<-g.Drained
 		assert.False(t, g.Enter(true))
 	})
 	t.Run("many at once", func(t *testing.T) {
 		for range 200 {
-			g := New()
+			g := newGate()
 			inside := 0 // -race sees who is inside after the end
 			var mu sync.Mutex
 			var all sync.WaitGroup
@@ -50,8 +50,8 @@ func TestGate(t *testing.T) {
 				})
 			}
 			all.Go(func() {
-				g.Close()
-				<-g.Empty
+				g.shut()
+				<-g.Drained
 				inside = -1
 			})
 			all.Wait()

@@ -47,7 +47,7 @@ type ticket struct {
 const (
 	// pipelineLimit is how many commands go into one pipeline, and pipelineBytes about how many bytes
 	// go out and come back with it: go-redis gives each direction one timeout.
-	PipelineLimit = 1000
+	MaxCommands   = 1000
 	pipelineBytes = 1 << 20
 
 	// overlapAt is how many commands are worth a second pipeline while the first is on its way: one is
@@ -62,7 +62,7 @@ const (
 	maxPipelines = 8
 )
 
-func New(ctx context.Context, client redis.UniversalClient, limit int) *Batcher {
+func NewBatcher(ctx context.Context, client redis.UniversalClient, limit int) *Batcher {
 	return &Batcher{ctx: ctx, client: client, Single: client, limit: limit}
 }
 
@@ -190,7 +190,7 @@ func (b *Batcher) take() *pipeline {
 
 // fitting is how many commands go into one pipeline, if each reply is as large as said.
 func fitting(queue []*ticket, reply int) (n int) {
-	for bytes := 0; n < min(len(queue), PipelineLimit) && (n == 0 || bytes < pipelineBytes); n++ {
+	for bytes := 0; n < min(len(queue), MaxCommands) && (n == 0 || bytes < pipelineBytes); n++ {
 		bytes += reply + weight(queue[n].cmd)
 	}
 	return n
@@ -209,7 +209,7 @@ func weight(cmd redis.Cmder) (bytes int) {
 var ErrHookExited = errors.New("a hook of the client exited the goroutine")
 
 func (p *pipeline) exec() {
-	defer rediserr.Survive(&p.err)
+	defer rediserr.RecoverTo(&p.err)
 	pipe := p.batcher.client.Pipeline()
 	for _, t := range p.tickets {
 		_ = pipe.Process(p.ctx, t.cmd) // sent by Exec
@@ -235,7 +235,7 @@ func (p *pipeline) end() {
 	p.cancel()
 	reply := 0
 	for _, t := range p.tickets {
-		t.cmd.SetErr(ErrorIn(t.cmd, p.err))
+		t.cmd.SetErr(ReplyError(t.cmd, p.err))
 		reply = max(reply, replySize(t.cmd))
 	}
 	p.leave(reply)
@@ -255,7 +255,7 @@ func replySize(cmd redis.Cmder) int {
 
 // errorIn is the error of a command in a pipeline: that of the pipeline where it has neither a reply nor
 // an error, since a hook that sends nothing says so to Exec alone.
-func ErrorIn(cmd redis.Cmder, pipeline error) error {
+func ReplyError(cmd redis.Cmder, pipeline error) error {
 	if unanswered(cmd) {
 		return pipeline
 	}

@@ -18,7 +18,7 @@ func TestPipelinesAreBounded(t *testing.T) {
 	for name, test := range map[string]struct{ queued, size, reply, want int }{
 		"nothing":                      {0, 0, 0, 0},
 		"small ones":                   {20, 100, 100, 20},
-		"very many":                    {3000, 10, 10, PipelineLimit},
+		"very many":                    {3000, 10, 10, MaxCommands},
 		"large commands":               {20, 400 << 10, 0, 3},
 		"large replies":                {20, 10, 400 << 10, 3},
 		"one that is too large alone":  {20, 2 << 20, 0, 1},

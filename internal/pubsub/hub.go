@@ -22,17 +22,17 @@ type Hub struct {
 	stop    context.CancelFunc
 	done    sync.WaitGroup
 
-	mu     sync.Mutex
-	topics map[string]*topic
-	links  map[string]*link // by the address of the server; "" when there is one in all
+	mu       sync.Mutex
+	channels map[string]*channel
+	conns    map[string]*conn // by the address of the server; "" when there is one in all
 }
 
 // A topic is an operation that somebody waits for.
-type topic struct {
-	waiters   []*Waiter // one, mostly: callers in this process follow each other
-	link      *link
-	confirmed bool // the server confirmed the subscription, and the connection stood since
-	sentOn    bool // a server said that another one has it, and no server has confirmed it since
+type channel struct {
+	waiters    []*Waiter // one, mostly: callers in this process follow each other
+	conn       *conn
+	confirmed  bool // the server confirmed the subscription, and the connection stood since
+	redirected bool // a server said that another one has it, and no server has confirmed it since
 }
 
 // A waiter is one wait. wake says that there is something to take.
@@ -48,13 +48,13 @@ type Waiter struct {
 func New(s *topology.Servers, sharded bool, logger *slog.Logger) *Hub {
 	ctx, stop := context.WithCancel(context.Background())
 	return &Hub{
-		servers: s,
-		sharded: sharded,
-		logger:  logger,
-		ctx:     ctx,
-		stop:    stop,
-		topics:  make(map[string]*topic),
-		links:   make(map[string]*link),
+		servers:  s,
+		sharded:  sharded,
+		logger:   logger,
+		ctx:      ctx,
+		stop:     stop,
+		channels: make(map[string]*channel),
+		conns:    make(map[string]*conn),
 	}
 }
 
@@ -65,10 +65,10 @@ func (h *Hub) Watch(ctx context.Context, name string) *Waiter {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	w := &Waiter{name: name, Wake: make(chan struct{}, 1)}
-	t := h.topics[name]
+	t := h.channels[name]
 	if t == nil {
-		t = &topic{}
-		h.topics[name] = t
+		t = &channel{}
+		h.channels[name] = t
 		h.attach(name, t, address, node)
 	}
 	w.place = len(t.waiters)
@@ -83,16 +83,16 @@ func (h *Hub) Watch(ctx context.Context, name string) *Waiter {
 func (h *Hub) Unwatch(w *Waiter) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	t := h.topics[w.name]
+	t := h.channels[w.name]
 	last := t.waiters[len(t.waiters)-1]
 	t.waiters[w.place], last.place = last, w.place
 	t.waiters = slices.Delete(t.waiters, len(t.waiters)-1, len(t.waiters))
 	if len(t.waiters) > 0 {
 		return
 	}
-	delete(h.topics, w.name)
-	delete(t.link.wanted, w.name)
-	t.link.change(w.name)
+	delete(h.channels, w.name)
+	delete(t.conn.wanted, w.name)
+	t.conn.change(w.name)
 }
 
 // take returns the message that woke w, nil when it should read, and whether the subscription
@@ -101,7 +101,7 @@ func (h *Hub) Take(w *Waiter) (message []byte, confirmed bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	message, w.message = w.message, nil
-	return message, h.topics[w.name].confirmed
+	return message, h.channels[w.name].confirmed
 }
 
 func (h *Hub) Close() {
@@ -120,28 +120,28 @@ func (h *Hub) route(ctx context.Context, name string) (address string, node redi
 }
 
 // attach puts a topic on its link, which it makes if need be. The caller holds the mutex.
-func (h *Hub) attach(name string, t *topic, address string, node redis.UniversalClient) {
-	l := h.links[address]
+func (h *Hub) attach(name string, t *channel, address string, node redis.UniversalClient) {
+	l := h.conns[address]
 	if l == nil {
-		l = &link{
+		l = &conn{
 			hub: h, address: address, node: node,
 			wanted: make(map[string]struct{}), dropped: make(map[string]int), changed: make(chan struct{}, 1),
 		}
-		h.links[address] = l
+		h.conns[address] = l
 		h.done.Go(l.run)
 	}
-	t.link, t.confirmed = l, false
+	t.conn, t.confirmed = l, false
 	l.wanted[name] = struct{}{}
 	l.change(name)
 }
 
 // confirm wakes those who wait for a channel whose subscription stands now. A link that the
 // channel was taken from in the meantime does not count.
-func (h *Hub) confirm(name string, l *link) {
+func (h *Hub) confirm(name string, l *conn) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if t := h.topics[name]; t != nil && t.link == l {
-		t.confirmed, t.sentOn = true, false
+	if t := h.channels[name]; t != nil && t.conn == l {
+		t.confirmed, t.redirected = true, false
 		for _, w := range t.waiters {
 			w.notify()
 		}
@@ -149,14 +149,14 @@ func (h *Hub) confirm(name string, l *link) {
 }
 
 // sendOn reports whether a server's word is taken for where a topic belongs, once until one confirms it.
-func (h *Hub) sendOn(name string) bool {
+func (h *Hub) acceptRedirect(name string) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	t := h.topics[name]
-	if t == nil || t.sentOn {
+	t := h.channels[name]
+	if t == nil || t.redirected {
 		return false
 	}
-	t.sentOn = true
+	t.redirected = true
 	return true
 }
 
@@ -165,7 +165,7 @@ func (h *Hub) sendOn(name string) bool {
 func (h *Hub) deliver(name string, message []byte) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if t := h.topics[name]; t != nil {
+	if t := h.channels[name]; t != nil {
 		for _, w := range t.waiters {
 			w.message = message
 			w.notify()

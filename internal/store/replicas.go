@@ -60,7 +60,7 @@ func (s *Store) run(ctx context.Context, script *redis.Script, name string, args
 // acknowledged sends the command that queue makes and WAIT down one connection, since WAIT speaks
 // of the writes of its own connection. A reply of nil is no error.
 func (s *Store) acknowledged(ctx context.Context, name string, queue func(redis.Pipeliner) redis.Cmder) (err error) {
-	defer rediserr.Survive(&err)
+	defer rediserr.RecoverTo(&err)
 	_, node, err := s.Node(ctx, name)
 	if err != nil {
 		return err
@@ -136,7 +136,7 @@ func (s *Store) renewAcknowledged(ctx context.Context, batch []Renewal, eval eva
 	err = sendAll(ctx, pipe)
 	for i := range batch {
 		r := &batch[i]
-		r.read(cmds[i], pipeline.ErrorIn(cmds[i], err))
+		r.read(cmds[i], pipeline.ReplyError(cmds[i], err))
 		switch {
 		case r.Err == nil:
 			r.Err = s.Ack.check(wait)

@@ -99,21 +99,21 @@ const ClaimArgs = 7
 // AutoPipeliner that defers says only in the command how that went. A hook of the client that panics
 // is an error like others, since the command may have been executed, and fn was if it is a commit.
 func (s *Store) Send(ctx context.Context, via pipeline.Processor, cmd redis.Cmder) (err error) {
-	defer rediserr.Survive(&err)
-	return s.Heed(cmp.Or(cmp.Or(via, s.sender).Process(ctx, cmd), cmd.Err()))
+	defer rediserr.RecoverTo(&err)
+	return s.RefreshOnError(cmp.Or(cmp.Or(via, s.sender).Process(ctx, cmd), cmd.Err()))
 }
 
 // call runs a script for the name.
 func (s *Store) call(ctx context.Context, script *redis.Script, name string, args ...any) (cmd *redis.Cmd, err error) {
 	cmd = redis.NewCmd(ctx)
-	defer rediserr.Survive(&err)
+	defer rediserr.RecoverTo(&err)
 	cmd = script.Run(ctx, s.Client, []string{name}, args...)
-	return cmd, s.Heed(cmd.Err())
+	return cmd, s.RefreshOnError(cmd.Err())
 }
 
 // sendAll sends what is in a pipeline.
 func sendAll(ctx context.Context, pipe redis.Pipeliner) (err error) {
-	defer rediserr.Survive(&err)
+	defer rediserr.RecoverTo(&err)
 	_, err = pipe.Exec(ctx)
 	return err
 }
@@ -225,15 +225,15 @@ func (s *Store) Release(ctx context.Context, name string, t record.Token, messag
 
 // A renewal is one lease to extend, and how that went.
 type Renewal struct {
-	Name  string
-	Token *record.Token
-	Px    int64 // lease + retention, ms
+	Name      string
+	Token     *record.Token
+	TTLMillis int64 // lease + retention, ms
 
 	Mine bool
 	Err  error
 }
 
-func (r *Renewal) args() []any { return []any{r.Token[:], r.Px} }
+func (r *Renewal) args() []any { return []any{r.Token[:], r.TTLMillis} }
 
 // read takes the answer of the renew script, unless err says that it does not count.
 func (r *Renewal) read(cmd *redis.Cmd, err error) {
@@ -276,7 +276,7 @@ func (s *Store) renewPipeline(ctx context.Context, batch []Renewal, eval evaluat
 	cmds := queueRenewals(ctx, pipe, batch, eval)
 	err := sendAll(ctx, pipe)
 	for i, cmd := range cmds {
-		batch[i].read(cmd, s.Heed(pipeline.ErrorIn(cmd, err)))
+		batch[i].read(cmd, s.RefreshOnError(pipeline.ReplyError(cmd, err)))
 	}
 }
 
@@ -310,7 +310,7 @@ func (s *Store) TakeOver(ctx context.Context, name string, seen []byte, next []b
 // A reading is what is stored under a name.
 type Reading struct {
 	Raw []byte // nil if nothing is
-	Ttl time.Duration
+	TTL time.Duration
 }
 
 // read returns the record and its TTL, in one round trip.
@@ -338,7 +338,7 @@ func readingOf(cmd *redis.Cmd, err error) (Reading, error) {
 		return Reading{}, nil
 	}
 	left, _ := reply[1].(int64)
-	return Reading{Raw: []byte(raw), Ttl: time.Duration(left) * time.Millisecond}, nil
+	return Reading{Raw: []byte(raw), TTL: time.Duration(left) * time.Millisecond}, nil
 }
 
 // forget deletes the record that was seen, of which head is the beginning, and tells the waiters, and
@@ -380,7 +380,7 @@ func (s *Store) newBatcher() *pipeline.Batcher {
 	if !ok || c.Options().ContextTimeoutEnabled {
 		return nil
 	}
-	b := pipeline.New(context.Background(), pooled, c.Options().PoolSize)
+	b := pipeline.NewBatcher(context.Background(), pooled, c.Options().PoolSize)
 	b.Single = s.Client
 	return b
 }

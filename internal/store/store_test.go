@@ -36,7 +36,7 @@ func TestOnlyTheOwnerWrites(t *testing.T) {
 	require.NoError(t, err)
 	assert.False(t, stored)
 	require.NoError(t, s.Release(t.Context(), name, stranger, []byte{MessageFree}, nil))
-	batch := []Renewal{{Name: name, Token: &stranger, Px: (9 * time.Hour).Milliseconds()}}
+	batch := []Renewal{{Name: name, Token: &stranger, TTLMillis: (9 * time.Hour).Milliseconds()}}
 	s.Renew(t.Context(), batch)
 	require.NoError(t, batch[0].Err)
 	assert.False(t, batch[0].Mine)
@@ -54,5 +54,5 @@ func TestOnlyTheOwnerWrites(t *testing.T) {
 	after, err := s.Read(t.Context(), name)
 	require.NoError(t, err)
 	assert.Equal(t, before.Raw, after.Raw)
-	assert.LessOrEqual(t, after.Ttl, before.Ttl)
+	assert.LessOrEqual(t, after.TTL, before.TTL)
 }

@@ -53,7 +53,7 @@ func Of(client redis.UniversalClient) *Servers {
 
 // checkServers refuses clients with which an operation could run twice, or its waiters hear
 // nothing.
-func Refusal(client redis.UniversalClient) (problem, allowed string) {
+func Unsupported(client redis.UniversalClient) (problem, allowed string) {
 	switch c := client.(type) {
 	case Cluster:
 	case ring:
@@ -144,14 +144,14 @@ func (s *Servers) Node(ctx context.Context, name string) (address string, node r
 
 // lookAround asks a Cluster who its masters are. A client does so by itself when one of them sends
 // it to another one, but not when one is dead.
-func (s *Servers) LookAround(ctx context.Context) {
+func (s *Servers) Refresh(ctx context.Context) {
 	if s.Cluster != nil {
 		_ = s.Cluster.ForEachMaster(ctx, func(context.Context, *redis.Client) error { return nil })
 	}
 }
 
 // heed begins to look around when a command had no answer. It returns err.
-func (s *Servers) Heed(err error) error {
+func (s *Servers) RefreshOnError(err error) error {
 	if _, answered := errors.AsType[redis.Error](err); s.Cluster != nil && err != nil && !answered {
 		s.Cluster.ReloadState(context.Background()) // in a goroutine of the client
 	}
@@ -164,7 +164,7 @@ type spread interface {
 }
 
 // canListen reports whether what is published about every key can be heard through a client.
-func CanListen(client redis.UniversalClient) bool {
+func CanSubscribe(client redis.UniversalClient) bool {
 	_, spreads := client.(ring)
 	_, says := client.(spread)
 	return says || !spreads

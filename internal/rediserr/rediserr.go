@@ -11,16 +11,16 @@ func Text(err error) string {
 }
 
 // survive makes an error of a panic.
-func Survive(err *error) {
+func RecoverTo(err *error) {
 	if v := recover(); v != nil {
-		*err = HookPanic(v)
+		*err = PanicError(v)
 	}
 }
 
 // hookPanic is the error of a command whose hook panicked. It is none of those that Redis could have
 // answered, whatever the hook panicked with.
-func HookPanic(v any) error { return fmt.Errorf("panic: %v", v) }
+func PanicError(v any) error { return fmt.Errorf("panic: %v", v) }
 
 // wrongType reports whether err says that the name holds something else than a string, so that
 // nothing was written.
-func WrongType(err error) bool { return err != nil && strings.Contains(err.Error(), "WRONGTYPE") }
+func IsWrongType(err error) bool { return err != nil && strings.Contains(err.Error(), "WRONGTYPE") }

@@ -30,15 +30,15 @@ type Cache struct {
 	entries int
 	logger  *slog.Logger
 	born    time.Time
-	link    *cacheLink
+	link    *link
 	current atomic.Pointer[generation] // nil while the link does not stand
 }
 
 // A generation is what was cached during one session of the link. It ends with it, so nothing
 // outlives a gap in what the link is told.
 type generation struct {
-	records *otter.Cache[string, *cachedRecord]
-	proven  atomic.Pointer[instant] // until when the link is known to have told everything
+	records       *otter.Cache[string, *cachedRecord]
+	verifiedUntil atomic.Pointer[instant] // until when the link is known to have told everything
 
 	mu      sync.Mutex // held to store and to forget, not to find
 	changes uint64     // how often something was forgotten
@@ -99,7 +99,7 @@ func (c *Cache) Get(key string) *record.Record {
 	if g == nil {
 		return nil
 	}
-	now, proven := c.now(), g.proven.Load()
+	now, proven := c.now(), g.verifiedUntil.Load()
 	if proven == nil || !now.before(*proven) {
 		return nil
 	}
@@ -112,31 +112,31 @@ func (c *Cache) Get(key string) *record.Record {
 
 // A mark is taken before a record is read or written, and says whether what comes of that may be
 // kept. The zero mark says no.
-type Mark struct {
+type Stamp struct {
 	generation *generation
 	changes    uint64
 	taken      instant
 }
 
-func (c *Cache) Mark() Mark {
+func (c *Cache) Stamp() Stamp {
 	if c == nil {
-		return Mark{}
+		return Stamp{}
 	}
 	c.link.start()
 	g := c.current.Load()
 	if g == nil {
-		return Mark{}
+		return Stamp{}
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return Mark{generation: g, changes: g.changes, taken: c.now()}
+	return Stamp{generation: g, changes: g.changes, taken: c.now()}
 }
 
-func (m Mark) Valid() bool { return m.generation != nil }
+func (m Stamp) Valid() bool { return m.generation != nil }
 
 // keep stores what was found after the mark was taken: a record of so many bytes, and how long it
 // was to live. Something forgotten meanwhile could be this very record, so then it is not stored.
-func (m Mark) Keep(key string, rec *record.Record, size int, ttl time.Duration) {
+func (m Stamp) Store(key string, rec *record.Record, size int, ttl time.Duration) {
 	life := ttl - ttl/clockTolerance - time.Millisecond
 	if !m.Valid() || rec.Kind != record.KindDone || rec.Outcome == record.OutcomeInterrupted || size > maxCachedSize || life <= 0 {
 		return
@@ -151,7 +151,7 @@ func (m Mark) Keep(key string, rec *record.Record, size int, ttl time.Duration) 
 }
 
 // forget drops a key, and sees to it that no reading under way brings it back.
-func (c *Cache) Forget(key string) {
+func (c *Cache) Invalidate(key string) {
 	if c == nil {
 		return
 	}

@@ -20,10 +20,10 @@ import (
 
 const (
 	// proofInterval is how often a cache's link is put to the proof.
-	proofInterval = time.Second
+	probeInterval = time.Second
 	// proofLife is for how long a proof counts, from when it was asked for: the longest that a cache
 	// can serve what was forgotten elsewhere, whatever the network does.
-	proofLife = 3 * time.Second
+	probeLife = 3 * time.Second
 )
 
 // A cacheLink hears what is forgotten in a namespace: every Forget and Resolve publishes the key on
@@ -31,7 +31,7 @@ const (
 // asks each of them again and again for an answer through the very subscription. Since a
 // connection keeps the order, an answer proves that everything forgotten on that server before the
 // question has been heard.
-type cacheLink struct {
+type link struct {
 	cache   *Cache
 	store   *store.Store
 	channel string
@@ -46,25 +46,25 @@ type cacheLink struct {
 // names and none of them, since no key is empty.
 func Channel(namespace string) string { return record.Name(namespace, "") }
 
-func newCacheLink(c *Cache, s *store.Store) *cacheLink {
-	l := &cacheLink{cache: c, store: s, channel: s.CacheChannel}
+func newCacheLink(c *Cache, s *store.Store) *link {
+	l := &link{cache: c, store: s, channel: s.CacheChannel}
 	l.private = l.channel + "cache-" + rand.Text()
 	l.ctx, l.stop = context.WithCancel(context.Background())
 	return l
 }
 
 // start has the link made, the first time it is called. It must not be called during close.
-func (l *cacheLink) start() {
+func (l *link) start() {
 	l.once.Do(func() { l.done.Go(l.run) })
 }
 
-func (l *cacheLink) close() {
+func (l *link) close() {
 	l.stop()
 	l.done.Wait()
 }
 
-func (l *cacheLink) run() {
-	pause := backoff.Backoff{First: 10 * time.Millisecond, Limit: backoff.MaxLinkBackoff}
+func (l *link) run() {
+	pause := backoff.Backoff{First: 10 * time.Millisecond, Limit: backoff.MaxReconnectPause}
 	for {
 		began := time.Now()
 		err := l.hold()
@@ -72,7 +72,7 @@ func (l *cacheLink) run() {
 			return
 		}
 		l.cache.logger.Warn("idempotent: replay cache emptied and bypassed until its channel stands", "error", rediserr.Text(err))
-		if time.Since(began) > backoff.MaxLinkBackoff {
+		if time.Since(began) > backoff.MaxReconnectPause {
 			pause.Reset()
 		}
 		select {
@@ -85,9 +85,9 @@ func (l *cacheLink) run() {
 
 // hold is one session: a generation of the cache, from when every server has confirmed its
 // subscription to the first doubt.
-func (l *cacheLink) hold() error {
+func (l *link) hold() error {
 	ctx, cancel := context.WithCancel(l.ctx)
-	s := &cacheSession{link: l}
+	s := &session{link: l}
 	defer s.close()
 	defer cancel()
 	defer l.cache.end()
@@ -100,32 +100,32 @@ func (l *cacheLink) hold() error {
 	generation := l.cache.begin()
 	for round := 1; ; round++ {
 		asked := l.cache.now()
-		if err := s.prove(ctx, strconv.Itoa(round)); err != nil {
+		if err := s.probe(ctx, strconv.Itoa(round)); err != nil {
 			return err
 		}
-		until := asked.add(proofLife)
-		generation.proven.Store(&until)
+		until := asked.add(probeLife)
+		generation.verifiedUntil.Store(&until)
 		if round == 1 {
-			l.cache.logger.Info("idempotent: replay cache in use", "servers", len(s.ears))
+			l.cache.logger.Info("idempotent: replay cache in use", "servers", len(s.subs))
 		}
-		if err := s.rest(ctx, proofInterval-(l.cache.now().monotonic-asked.monotonic)); err != nil {
+		if err := s.rest(ctx, probeInterval-(l.cache.now().monotonic-asked.monotonic)); err != nil {
 			return err
 		}
 	}
 }
 
 // A cacheSession is one subscription to each server.
-type cacheSession struct {
-	link      *cacheLink
+type session struct {
+	link      *link
 	nodes     map[string]*redis.Client // by address; nil for a client that speaks to one server
-	ears      []*ear
+	subs      []*shardSub
 	heard     chan heard
 	listening sync.WaitGroup
 }
 
 // heard is what an ear says: an answer, or why it hears nothing any more.
 type heard struct {
-	ear    *ear
+	ear    *shardSub
 	answer string
 	err    error
 }
@@ -138,27 +138,27 @@ var (
 	errTopology = errors.New("the set of servers changed")
 )
 
-func (s *cacheSession) open(ctx context.Context) error {
+func (s *session) open(ctx context.Context) error {
 	var err error
 	if s.nodes, err = s.link.store.Nodes(ctx); err != nil {
 		return err
 	}
 	if s.nodes == nil {
 		ps := s.link.store.Client.Subscribe(ctx, s.link.channel, s.link.private)
-		s.ears = append(s.ears, &ear{session: s, pubsub: ps, channels: 2})
+		s.subs = append(s.subs, &shardSub{session: s, pubsub: ps, channels: 2})
 	}
 	for _, node := range s.nodes {
-		s.ears = append(s.ears, &ear{session: s, pubsub: node.Subscribe(ctx, s.link.channel), channels: 1})
+		s.subs = append(s.subs, &shardSub{session: s, pubsub: node.Subscribe(ctx, s.link.channel), channels: 1})
 	}
-	s.heard = make(chan heard, 8*len(s.ears)) // more than are ever under way
-	for _, e := range s.ears {
+	s.heard = make(chan heard, 8*len(s.subs)) // more than are ever under way
+	for _, e := range s.subs {
 		s.listening.Go(func() { e.listen(ctx) })
 	}
 	return nil
 }
 
-func (s *cacheSession) close() {
-	for _, e := range s.ears {
+func (s *session) close() {
+	for _, e := range s.subs {
 		_ = e.pubsub.Close()
 	}
 	s.listening.Wait()
@@ -167,7 +167,7 @@ func (s *cacheSession) close() {
 // prove has every server answer through the subscription. With one server, the question goes the
 // way of a Forget, through the client: where an address means another server by now, it does not
 // come back. With several, they are listed anew and asked each on its own connection.
-func (s *cacheSession) prove(ctx context.Context, round string) error {
+func (s *session) probe(ctx context.Context, round string) error {
 	if s.nodes == nil {
 		store := s.link.store
 		if err := store.Send(ctx, store.Client, redis.NewIntCmd(ctx, "publish", s.link.private, round)); err != nil {
@@ -182,7 +182,7 @@ func (s *cacheSession) prove(ctx context.Context, round string) error {
 	if !maps.Equal(nodes, s.nodes) {
 		return errTopology
 	}
-	for _, e := range s.ears {
+	for _, e := range s.subs {
 		if err := e.pubsub.Ping(ctx, round); err != nil {
 			return err
 		}
@@ -191,10 +191,10 @@ func (s *cacheSession) prove(ctx context.Context, round string) error {
 }
 
 // await returns when every ear has given this answer.
-func (s *cacheSession) await(ctx context.Context, answer string) error {
-	timeout := time.NewTimer(proofLife)
+func (s *session) await(ctx context.Context, answer string) error {
+	timeout := time.NewTimer(probeLife)
 	defer timeout.Stop()
-	for answered := make(map[*ear]struct{}); len(answered) < len(s.ears); {
+	for answered := make(map[*shardSub]struct{}); len(answered) < len(s.subs); {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -213,7 +213,7 @@ func (s *cacheSession) await(ctx context.Context, answer string) error {
 }
 
 // rest lets some time pass, unless an ear fails.
-func (s *cacheSession) rest(ctx context.Context, d time.Duration) error {
+func (s *session) rest(ctx context.Context, d time.Duration) error {
 	over := time.NewTimer(d)
 	defer over.Stop()
 	for {
@@ -232,14 +232,14 @@ func (s *cacheSession) rest(ctx context.Context, d time.Duration) error {
 
 // An ear reads one subscription. It does what it hears before it hears more, and it alone tells the
 // cache, so that an answer is passed on only after what was forgotten before it is dropped.
-type ear struct {
-	session   *cacheSession
+type shardSub struct {
+	session   *session
 	pubsub    *redis.PubSub
 	channels  int // how many it is subscribed to
 	confirmed map[string]struct{}
 }
 
-func (e *ear) listen(ctx context.Context) {
+func (e *shardSub) listen(ctx context.Context) {
 	for {
 		message, err := e.pubsub.Receive(ctx)
 		if err == nil {
@@ -253,13 +253,13 @@ func (e *ear) listen(ctx context.Context) {
 	}
 }
 
-func (e *ear) hear(ctx context.Context, message any) error {
+func (e *shardSub) hear(ctx context.Context, message any) error {
 	switch m := message.(type) {
 	case *redis.Subscription:
 		return e.subscription(ctx, m)
 	case *redis.Message:
 		if m.Channel == e.session.link.channel {
-			e.session.link.cache.Forget(m.Payload)
+			e.session.link.cache.Invalidate(m.Payload)
 		} else {
 			e.say(ctx, heard{ear: e, answer: m.Payload})
 		}
@@ -271,7 +271,7 @@ func (e *ear) hear(ctx context.Context, message any) error {
 
 // subscription counts the confirmations. A second one means that go-redis made the connection anew
 // by itself, and something may have been missed.
-func (e *ear) subscription(ctx context.Context, m *redis.Subscription) error {
+func (e *shardSub) subscription(ctx context.Context, m *redis.Subscription) error {
 	if m.Kind != "subscribe" {
 		return topology.ErrMoved
 	}
@@ -288,7 +288,7 @@ func (e *ear) subscription(ctx context.Context, m *redis.Subscription) error {
 	return nil
 }
 
-func (e *ear) say(ctx context.Context, h heard) {
+func (e *shardSub) say(ctx context.Context, h heard) {
 	select {
 	case e.session.heard <- h:
 	case <-ctx.Done():

@@ -19,7 +19,7 @@ import (
 
 // A link is one subscription connection. Its goroutine (run) subscribes and unsubscribes; a
 // second one (receive) reads, and never sends a command.
-type link struct {
+type conn struct {
 	hub     *Hub
 	address string
 	node    redis.UniversalClient // nil when no server is known; run's goroutine owns it
@@ -43,12 +43,12 @@ const (
 )
 
 // change notes that name is wanted now, or not any more. The caller holds the mutex.
-func (l *link) change(name string) {
+func (l *conn) change(name string) {
 	l.pending = append(l.pending, name)
 	l.signal()
 }
 
-func (l *link) signal() {
+func (l *conn) signal() {
 	select {
 	case l.changed <- struct{}{}:
 	default:
@@ -56,17 +56,17 @@ func (l *link) signal() {
 }
 
 // run keeps the connection until the hub is closed or nothing is left for this link to do.
-func (l *link) run() {
-	pause := backoff.Backoff{First: 10 * time.Millisecond, Limit: backoff.MaxLinkBackoff}
+func (l *conn) run() {
+	pause := backoff.Backoff{First: 10 * time.Millisecond, Limit: backoff.MaxReconnectPause}
 	for {
 		began := time.Now()
 		err := l.session()
 		if err == nil || l.hub.ctx.Err() != nil {
 			return
 		}
-		l.unconfirm()
+		l.invalidate()
 		l.hub.logger.Warn("idempotent: subscription lost, waiters read until it is back", "error", err.Error())
-		if time.Since(began) > backoff.MaxLinkBackoff {
+		if time.Since(began) > backoff.MaxReconnectPause {
 			pause.Reset()
 		}
 		select {
@@ -74,8 +74,8 @@ func (l *link) run() {
 			return
 		case <-time.After(pause.Next()):
 		}
-		l.hub.servers.LookAround(l.hub.ctx)
-		l.regroup()
+		l.hub.servers.Refresh(l.hub.ctx)
+		l.reroute()
 		if l.retire() {
 			return
 		}
@@ -84,7 +84,7 @@ func (l *link) run() {
 
 // session is one connection, from its making to its loss or the close of the hub. It returns nil
 // when the server has nothing any more that anybody waits for.
-func (l *link) session() error {
+func (l *conn) session() error {
 	if l.node == nil {
 		return topology.ErrNoServer
 	}
@@ -95,7 +95,7 @@ func (l *link) session() error {
 	} else {
 		ps = l.node.Subscribe(ctx)
 	}
-	r := &receiver{link: l, failed: make(chan error, 1)}
+	r := &receiver{conn: l, failed: make(chan error, 1)}
 	var reading sync.WaitGroup
 	defer reading.Wait()
 	defer ps.Close()
@@ -113,10 +113,10 @@ func (l *link) session() error {
 			return err
 		case <-l.changed:
 			for number, address := range l.takeMoved() {
-				l.obey(ctx, number, address, have)
+				l.followRedirect(ctx, number, address, have)
 			}
 			if l.forget(have) {
-				if l.settle(ctx, true) {
+				if l.rebalance(ctx, true) {
 					return nil
 				}
 				looks = settleLooks
@@ -134,11 +134,11 @@ func (l *link) session() error {
 		case <-health.C:
 		}
 		health.Reset(healthInterval)
-		if l.settle(ctx, looks > 0) {
+		if l.rebalance(ctx, looks > 0) {
 			return nil
 		}
 		looks = max(0, looks-1)
-		silent := !r.heard() && len(have) > 0
+		silent := !r.takeTraffic() && len(have) > 0
 		if silent && pinged {
 			return topology.ErrSilent
 		}
@@ -152,15 +152,15 @@ func (l *link) session() error {
 
 // settle puts topics where they belong by now, and reports whether that leaves this link nothing
 // to do.
-func (l *link) settle(ctx context.Context, look bool) (retired bool) {
+func (l *conn) rebalance(ctx context.Context, look bool) (retired bool) {
 	if look {
-		l.hub.servers.LookAround(ctx)
+		l.hub.servers.Refresh(ctx)
 	}
-	return l.regroup() && l.retire()
+	return l.reroute() && l.retire()
 }
 
 // resubscribe makes everything wanted pending, for a new connection.
-func (l *link) resubscribe() {
+func (l *conn) resubscribe() {
 	l.hub.mu.Lock()
 	defer l.hub.mu.Unlock()
 	clear(l.dropped)
@@ -171,7 +171,7 @@ func (l *link) resubscribe() {
 }
 
 // diff takes the pending names and brings have up to what is wanted.
-func (l *link) diff(have map[string]struct{}) (add, drop []string) {
+func (l *conn) diff(have map[string]struct{}) (add, drop []string) {
 	l.hub.mu.Lock()
 	defer l.hub.mu.Unlock()
 	for _, name := range l.pending {
@@ -185,7 +185,7 @@ func (l *link) diff(have map[string]struct{}) (add, drop []string) {
 			delete(have, name)
 			l.dropped[name]++
 			drop = append(drop, name)
-		case wanted && held && !l.hub.topics[name].confirmed:
+		case wanted && held && !l.hub.channels[name].confirmed:
 			// Dropped and wanted again before this goroutine came to it: the subscription stands.
 			add = append(add, name)
 		}
@@ -195,7 +195,7 @@ func (l *link) diff(have map[string]struct{}) (add, drop []string) {
 }
 
 // subscribe sends the changes. Sharded channels go one by one: a command may hold one slot only.
-func (l *link) subscribe(ctx context.Context, ps *redis.PubSub, add, drop []string) error {
+func (l *conn) subscribe(ctx context.Context, ps *redis.PubSub, add, drop []string) error {
 	if !l.hub.sharded {
 		if len(add) > 0 {
 			if err := ps.Subscribe(ctx, add...); err != nil {
@@ -222,7 +222,7 @@ func (l *link) subscribe(ctx context.Context, ps *redis.PubSub, add, drop []stri
 
 // regroup moves the topics that belong on another server by now, and reports whether there were
 // any. Those of which nobody can tell stay.
-func (l *link) regroup() (moved bool) {
+func (l *conn) reroute() (moved bool) {
 	for _, name := range l.names() {
 		address, node := l.hub.route(l.hub.ctx, name)
 		switch {
@@ -236,13 +236,13 @@ func (l *link) regroup() (moved bool) {
 	return moved
 }
 
-func (l *link) names() []string {
+func (l *conn) names() []string {
 	l.hub.mu.Lock()
 	defer l.hub.mu.Unlock()
 	return slices.Collect(maps.Keys(l.wanted))
 }
 
-func (l *link) move(name, address string, node redis.UniversalClient) bool {
+func (l *conn) move(name, address string, node redis.UniversalClient) bool {
 	l.hub.mu.Lock()
 	defer l.hub.mu.Unlock()
 	if _, wanted := l.wanted[name]; !wanted {
@@ -250,32 +250,32 @@ func (l *link) move(name, address string, node redis.UniversalClient) bool {
 	}
 	delete(l.wanted, name)
 	l.change(name)
-	l.hub.attach(name, l.hub.topics[name], address, node)
+	l.hub.attach(name, l.hub.channels[name], address, node)
 	return true
 }
 
 // retire takes the link out of the hub if nothing is wanted of it.
-func (l *link) retire() bool {
+func (l *conn) retire() bool {
 	l.hub.mu.Lock()
 	defer l.hub.mu.Unlock()
 	if len(l.wanted) > 0 {
 		return false
 	}
-	delete(l.hub.links, l.address)
+	delete(l.hub.conns, l.address)
 	return true
 }
 
 // unconfirm lets everybody know that the subscriptions do not stand.
-func (l *link) unconfirm() {
+func (l *conn) invalidate() {
 	l.hub.mu.Lock()
 	defer l.hub.mu.Unlock()
 	for name := range l.wanted {
-		l.hub.topics[name].unconfirm()
+		l.hub.channels[name].invalidate()
 	}
 }
 
 // unconfirm wakes those who wait, so that they read. The caller holds the mutex.
-func (t *topic) unconfirm() {
+func (t *channel) invalidate() {
 	t.confirmed = false
 	for _, w := range t.waiters {
 		w.notify()
@@ -284,7 +284,7 @@ func (t *topic) unconfirm() {
 
 // unsubscribed takes the server's word that it dropped a channel: because it was asked to or, on a
 // Cluster, because the channel's slot has moved away.
-func (l *link) unsubscribed(name string) {
+func (l *conn) unsubscribed(name string) {
 	l.hub.mu.Lock()
 	defer l.hub.mu.Unlock()
 	if n := l.dropped[name]; n > 1 {
@@ -297,12 +297,12 @@ func (l *link) unsubscribed(name string) {
 	l.ended = append(l.ended, name)
 	l.change(name)
 	if _, wanted := l.wanted[name]; wanted {
-		l.hub.topics[name].unconfirm()
+		l.hub.channels[name].invalidate()
 	}
 }
 
 // forget takes what the server ended out of have, and reports whether there was any.
-func (l *link) forget(have map[string]struct{}) (any bool) {
+func (l *conn) forget(have map[string]struct{}) (any bool) {
 	l.hub.mu.Lock()
 	defer l.hub.mu.Unlock()
 	for _, name := range l.ended {
@@ -315,7 +315,7 @@ func (l *link) forget(have map[string]struct{}) (any bool) {
 // redirected takes the server's word for where a slot is. It refuses a subscription when the client
 // was told before the slot moved, or by a server that had not heard of it. It reports whether err
 // says of which slot.
-func (l *link) redirected(err error, addr string) bool {
+func (l *conn) redirected(err error, addr string) bool {
 	_, rest, _ := strings.Cut(err.Error(), " ")
 	number, _, _ := strings.Cut(rest, " ")
 	n, bad := strconv.Atoi(number)
@@ -334,7 +334,7 @@ func (l *link) redirected(err error, addr string) bool {
 	return true
 }
 
-func (l *link) takeMoved() (moved map[int]string) {
+func (l *conn) takeMoved() (moved map[int]string) {
 	l.hub.mu.Lock()
 	defer l.hub.mu.Unlock()
 	moved, l.moved = l.moved, nil
@@ -343,7 +343,7 @@ func (l *link) takeMoved() (moved map[int]string) {
 
 // obey moves the topics of a slot to the server that is said to have it, and leaves the others alone.
 // Servers that send a topic to and fro do not agree yet: it waits without a server for a while.
-func (l *link) obey(ctx context.Context, number int, address string, have map[string]struct{}) {
+func (l *conn) followRedirect(ctx context.Context, number int, address string, have map[string]struct{}) {
 	names := slices.DeleteFunc(l.names(), func(name string) bool { return slot.Of(name) != number })
 	if len(names) == 0 {
 		return
@@ -351,7 +351,7 @@ func (l *link) obey(ctx context.Context, number int, address string, have map[st
 	masters, _ := l.hub.servers.Nodes(ctx)
 	for _, name := range names {
 		delete(have, name)
-		if node := masters[address]; node != nil && l.hub.sendOn(name) {
+		if node := masters[address]; node != nil && l.hub.acceptRedirect(name) {
 			l.move(name, address, node)
 		} else {
 			l.move(name, "", nil)

@@ -13,8 +13,8 @@ import (
 // Where a server refuses a subscription, it refuses to end it as well. When it ends one on its own
 // account later, that is no answer.
 func TestRefusedSubscriptionLeavesNothingToAnswer(t *testing.T) {
-	l := &link{
-		hub:     &Hub{topics: make(map[string]*topic)},
+	l := &conn{
+		hub:     &Hub{channels: make(map[string]*channel)},
 		wanted:  make(map[string]struct{}),
 		dropped: map[string]int{"moved": 1, "other": 1},
 		changed: make(chan struct{}, 1),
@@ -26,10 +26,10 @@ func TestRefusedSubscriptionLeavesNothingToAnswer(t *testing.T) {
 
 	for _, name := range []string{"moved", "other"} {
 		l.wanted[name] = struct{}{}
-		l.hub.topics[name] = &topic{link: l, confirmed: true}
+		l.hub.channels[name] = &channel{conn: l, confirmed: true}
 		l.unsubscribed(name)
 	}
 	assert.Equal(t, []string{"moved"}, l.ended)
-	assert.False(t, l.hub.topics["moved"].confirmed)
-	assert.True(t, l.hub.topics["other"].confirmed, "that was an answer")
+	assert.False(t, l.hub.channels["moved"].confirmed)
+	assert.True(t, l.hub.channels["other"].confirmed, "that was an answer")
 }
