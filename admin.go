@@ -44,23 +44,26 @@ func (e *Executor[T]) Forget(ctx context.Context, key string) error {
 }
 
 // Resolve records value as the outcome of key, for an operator who found out what an interrupted
-// execution did. Those who wait for the key get it, as does every later Run until the TTL is
-// over. It also settles an execution that is still running, whose fn then loses its lease, and a
-// key that nobody has run. An outcome that is recorded already is left alone: ErrAlreadyRecorded.
-// opts are WithTTL and WithFingerprint; others have no effect.
-func (e *Executor[T]) Resolve(ctx context.Context, key string, value T, opts ...RunOption) error {
+// execution did, and returns what was there before. Those who wait for the key get the value, as does
+// every later Run until the TTL ends. Resolve also settles an execution that is still running; its fn then
+// loses its lease.
+//
+// A key under which nothing is stored is ErrNotFound, because it may be mistyped; WithAbsent settles it
+// all the same. An outcome that is recorded already stays: ErrAlreadyRecorded. The options WithTTL,
+// WithFingerprint and WithAbsent have an effect.
+func (e *Executor[T]) Resolve(ctx context.Context, key string, value T, opts ...RunOption) (was Status, err error) {
 	cfg, err := e.configure(ctx, false, opts)
 	if err != nil {
-		return err
+		return was, err
 	}
 	payload, err := encodeValue(e.codec, value)
 	if err != nil {
-		return err
+		return was, err
 	}
 	return e.core.resolve(ctx, key, cfg, payload)
 }
 
-// A Status is what Peek found.
+// A Status is what Peek or Resolve found.
 type Status struct {
 	State State
 	// Attempt is the number of the execution in question, 0 if there is none.
@@ -131,8 +134,13 @@ func (c *core) peek(ctx context.Context, key string) (Status, error) {
 	defer c.group.Leave()
 	got, err := c.store.Read(ctx, record.Name(c.namespace, key))
 	if err != nil {
-		return Status{}, storeError(err)
+		return Status{}, storeError(ctx, err)
 	}
+	return statusOf(got)
+}
+
+// statusOf describes what was read.
+func statusOf(got store.Reading) (Status, error) {
 	if got.Raw == nil {
 		return Status{}, nil
 	}
@@ -148,6 +156,8 @@ func (c *core) peek(ctx context.Context, key string) (Status, error) {
 		Size:    len(got.Raw),
 	}
 	switch {
+	case rec.Kind == record.KindRunning && got.TTL < 0: // without an expiry: nothing says that the owner is dead
+		s.State = StateRunning
 	case rec.Kind == record.KindRunning && got.TTL > rec.Retention:
 		s.State, s.LeaseLeft = StateRunning, got.TTL-rec.Retention
 	case rec.Kind == record.KindRunning:
@@ -264,52 +274,60 @@ func sameExecution(a, b []byte) bool {
 	return bytes.Equal(a, b) || len(a) == record.HeadSize && len(b) == record.HeadSize && bytes.Equal(a[2:], b[2:])
 }
 
-// resolve puts an outcome in the place of whatever is not one. It looks again when the record
-// changes in between.
-func (c *core) resolve(ctx context.Context, key string, cfg *runConfig, payload []byte) error {
+// resolve replaces what is no outcome by one. It reads again when the record changes in between.
+func (c *core) resolve(ctx context.Context, key string, cfg *runConfig, payload []byte) (was Status, err error) {
 	if err := c.enter(ctx, key); err != nil {
-		return err
+		return was, err
 	}
 	defer c.group.Leave()
 	name := record.Name(c.namespace, key)
 	defer c.crowd.flights.Forget(key)
 	defer c.cache.Invalidate(key)
 	settled := &record.Record{Kind: record.KindDone, Token: record.NewToken(), Outcome: record.OutcomeValue, Codec: c.runner.codec, Payload: payload}
-	got, err := c.store.Read(ctx, name)
-	if err != nil {
-		return storeError(err)
-	}
-	seen := got.Raw
 	for {
-		settled.At, settled.Attempt, settled.Fingerprint = time.Now(), 1, cfg.fingerprint
-		if seen != nil {
-			rec, err := record.Decode(seen)
-			if err != nil {
-				return err
-			}
-			if rec.Kind == record.KindDone && rec.Outcome != record.OutcomeInterrupted {
-				return ErrAlreadyRecorded
-			}
-			settled.Attempt = rec.Attempt
-			settled.Fingerprint = firstNonEmpty(cfg.fingerprint, rec.Fingerprint)
+		got, err := c.store.Read(ctx, name)
+		if err != nil {
+			return was, storeError(ctx, err)
 		}
-		instead, taken, err := c.store.TakeOver(ctx, name, seen, settled.Encode(), cfg.ttl, -1, true)
+		if was, err = prepareResolve(settled, got, cfg); err != nil {
+			return was, err
+		}
+		_, taken, err := c.store.TakeOver(ctx, name, got.Raw, settled.Encode(), cfg.ttl, nil, true)
 		switch {
 		case errors.Is(err, store.ErrFewReplicas):
-			return redisError(ErrNotRecorded, err)
+			return was, redisError(ErrNotRecorded, err)
 		case err != nil:
-			return storeError(err)
-		}
-		if taken {
-			return nil
-		}
-		if ctx.Err() != nil {
-			return contextError(ctx)
-		}
-		if seen = instead; len(seen) == 0 { // forgotten in between
-			seen = nil
+			return was, storeError(ctx, err)
+		case taken:
+			return was, nil
+		case ctx.Err() != nil:
+			return was, contextError(ctx)
 		}
 	}
+}
+
+// prepareResolve completes the record that replaces what was read, unless that must stay.
+func prepareResolve(settled *record.Record, got store.Reading, cfg *runConfig) (was Status, err error) {
+	settled.At, settled.Attempt, settled.Fingerprint = time.Now(), 1, cfg.fingerprint
+	if was, err = statusOf(got); err != nil {
+		return was, err
+	}
+	switch was.State {
+	case StateSucceeded, StateFailed:
+		return was, ErrAlreadyRecorded
+	case StateAbsent:
+		if !cfg.absent {
+			return was, ErrNotFound
+		}
+		return was, nil
+	}
+	rec, err := record.Decode(got.Raw)
+	if err != nil {
+		return was, err
+	}
+	settled.Attempt = rec.Attempt
+	settled.Fingerprint = firstNonEmpty(cfg.fingerprint, rec.Fingerprint)
+	return was, nil
 }
 
 // Check looks at the servers behind the client and returns what makes them a bad place for an

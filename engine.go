@@ -11,6 +11,7 @@ import (
 	"github.com/idempotent-go/idempotent/internal/pipeline"
 	"github.com/idempotent-go/idempotent/internal/pubsub"
 	"github.com/idempotent-go/idempotent/internal/record"
+	"github.com/idempotent-go/idempotent/internal/release"
 	"github.com/idempotent-go/idempotent/internal/replaycache"
 	"github.com/idempotent-go/idempotent/internal/store"
 )
@@ -29,16 +30,18 @@ type core struct {
 func newCore(cfg *config, s *store.Store, codec record.CodecID, encode func(any) ([]byte, error)) *core {
 	duration := cfg.lease.Truncate(time.Millisecond)
 	s.CacheChannel = replaycache.Channel(cfg.namespace)
+	logger := guardLogger(cfg.logger)
 	l := &locker{
-		events: &events{namespace: cfg.namespace, observer: cfg.observer, logger: cfg.logger},
-		group:  lifecycle.NewGroup(duration),
-		lease:  duration,
-		store:  s,
+		events:   &events{namespace: cfg.namespace, observers: cfg.observers, logger: logger},
+		group:    lifecycle.NewGroup(),
+		lease:    duration,
+		store:    s,
+		releases: release.New(s, duration, logger),
 	}
 	sharded := s.Publish == "SPUBLISH"
 	c := &core{
 		locker:   l,
-		waiting:  waiting{locker: l, hub: pubsub.New(s.Servers, sharded, cfg.logger)},
+		waiting:  waiting{locker: l, hub: pubsub.New(s.Servers, sharded, logger)},
 		runner:   runner{locker: l, codec: codec, encode: encode, errors: cfg.errors},
 		crowd:    crowd{events: l.events, closing: l.group.Closing},
 		defaults: cfg.run,
@@ -49,9 +52,9 @@ func newCore(cfg *config, s *store.Store, codec record.CodecID, encode func(any)
 		},
 	}
 	c.defaults.derive(duration)
-	c.runner.renewer = lease.NewRenewer(s, duration, c.runner.leaseRenewed, c.runner.leaseLost, cfg.logger)
+	c.runner.renewer = lease.NewRenewer(s, duration, c.runner.leaseRenewed, c.runner.leaseLost, logger)
 	if cfg.cached {
-		l.cache = replaycache.New(cfg.cacheEntries, s, cfg.logger)
+		l.cache = replaycache.New(cfg.cacheEntries, s, logger)
 	}
 	return c
 }
@@ -123,13 +126,30 @@ func (c *core) close() {
 	c.crowd.flights.WakeAll()
 	<-c.group.Drained
 	if first {
-		c.store.Close()
-		c.waiting.hub.Close()
-		c.runner.renewer.Close()
-		c.cache.Close()
+		c.stop()
 		close(c.stopped)
 	}
 	<-c.stopped
+}
+
+// stop ends the executor's goroutines. One that waits for a server that hangs, without a timeout of the
+// client, is left behind after a while.
+func (c *core) stop() {
+	ctx, cancel := context.WithTimeout(context.Background(), c.runner.commitRetryWindow())
+	defer cancel()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		c.waiting.hub.Close()
+		c.runner.renewer.Close()
+		c.cache.Close()
+		c.releases.Close(ctx)
+		c.store.Close()
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
 }
 
 // lead brings the operation to an outcome, or leaves that to the next caller in line; also when a
@@ -138,7 +158,7 @@ func (c *core) lead(ctx context.Context, op *operation, lead *leadership, fn unt
 	returned := false
 	defer func() {
 		if !returned {
-			lead.vacate(flightState{})
+			lead.handOver(flightState{})
 		}
 	}()
 	res := c.tryToLead(ctx, op, lead, fn)
@@ -148,7 +168,7 @@ func (c *core) lead(ctx context.Context, op *operation, lead *leadership, fn unt
 
 func (c *core) tryToLead(ctx context.Context, op *operation, lead *leadership, fn untypedFn) result {
 	if err := op.err(ctx); err != nil {
-		lead.vacate(flightState{})
+		lead.handOver(flightState{})
 		return result{sharedResult: failure(err)}
 	}
 	f, err := c.waiting.acquire(ctx, op, lead)
@@ -158,7 +178,7 @@ func (c *core) tryToLead(ctx context.Context, op *operation, lead *leadership, f
 // acquired is what comes of an attempt to own the operation.
 func (c *core) acquired(ctx context.Context, op *operation, lead *leadership, fn untypedFn, f claimResult, err error) result {
 	if err == nil && f.lease != nil && ctx.Err() != nil { // fn would begin with a dead context
-		c.releaseInBackground(ctx, op, f.lease.Attempt)
+		c.releaseInBackground(op, f.lease.Attempt)
 		err = contextError(ctx)
 	}
 	switch {
@@ -166,7 +186,7 @@ func (c *core) acquired(ctx context.Context, op *operation, lead *leadership, fn
 		lead.settle(failure(err))
 		return result{sharedResult: failure(err)}
 	case err != nil:
-		lead.vacate(stateAfter(op, err))
+		lead.handOver(stateAfter(op, err))
 		return result{sharedResult: failure(err)}
 	case f.rec != nil:
 		s := f.shared()

@@ -46,7 +46,7 @@ var (
 	// run, and does not until Forget, or until the record expires.
 	ErrCorruptRecord = record.ErrCorrupt
 
-	// ErrNotFound: Get found nothing under the key.
+	// ErrNotFound: Get or Resolve found nothing under the key.
 	ErrNotFound = errors.New("idempotent: nothing is recorded")
 
 	// ErrAlreadyRecorded: Resolve found an outcome, which it does not overwrite.
@@ -62,7 +62,9 @@ var (
 	// ErrClosed: the executor was closed. fn did not run.
 	ErrClosed = errors.New("idempotent: executor closed")
 
-	// ErrReplayed matches every error that comes from a record instead of from this call's fn.
+	// ErrReplayed matches every error of an fn that this call did not run itself: one that was recorded,
+	// and one that another call shared without recording it (WithIgnoredErrors). Such an error has the
+	// text of the first one, and matches what is registered with WithErrors; it is not the same value.
 	ErrReplayed = errors.New("idempotent: replayed error")
 )
 
@@ -223,13 +225,25 @@ func errorText(err error) (text string) {
 	return err.Error()
 }
 
-// contextError says why ctx ended: its error, and its cause where that is another one.
+// contextError returns the error of ctx, with its cause where that is another one.
 func contextError(ctx context.Context) error {
 	err, cause := ctx.Err(), context.Cause(ctx)
 	if errors.Is(cause, err) {
 		return cause
 	}
 	return &causeError{text: fmt.Sprintf("%v: %v", err, cause), sentinel: err, cause: cause}
+}
+
+// contextEnd returns the error of ctx if it has ended, also if err is a timeout of the client's that was
+// set from ctx's deadline and fired a moment before it. Otherwise it returns nil.
+func contextEnd(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return contextError(ctx)
+	}
+	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= earlyTimer && isTimeout(err) {
+		return context.DeadlineExceeded
+	}
+	return nil
 }
 
 // invalid is an ErrInvalidOption that names the option, its value and what is allowed.

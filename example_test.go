@@ -226,7 +226,7 @@ func ExampleWithInterrupted() {
 	fmt.Println(errors.Is(err, idempotent.ErrInterrupted))
 
 	// An operator asks the bank.
-	if err := transfers.Resolve(ctx, "transfer-7", "sent, says the bank"); err != nil {
+	if _, err := transfers.Resolve(ctx, "transfer-7", "sent, says the bank"); err != nil {
 		fmt.Println(err)
 	}
 	fmt.Println(again())

@@ -5,22 +5,20 @@ import (
 	"errors"
 	"runtime"
 	"runtime/debug"
+	"sync"
 	"time"
 
-	"github.com/idempotent-go/idempotent/internal/backoff"
-	"github.com/idempotent-go/idempotent/internal/errtree"
 	"github.com/idempotent-go/idempotent/internal/lease"
 	"github.com/idempotent-go/idempotent/internal/record"
-	"github.com/idempotent-go/idempotent/internal/rediserr"
 	"github.com/idempotent-go/idempotent/internal/store"
 )
 
-// An action is fn, whatever its T.
+// An untypedFn is fn, whatever its T.
 type untypedFn interface {
 	run(ctx context.Context) (value any, err error)
 }
 
-// An ending is how fn ended.
+// A fnResult is how fn ended.
 type fnResult struct {
 	value     any
 	payload   []byte // the encoded value
@@ -30,11 +28,11 @@ type fnResult struct {
 	exited    bool // runtime.Goexit
 }
 
-func (e *fnResult) cause() error {
-	if e.panicked != nil {
-		return e.panicked
+func (r *fnResult) cause() error {
+	if r.panicked != nil {
+		return r.panicked
 	}
-	return e.err
+	return r.err
 }
 
 // A runner runs fn under leases.
@@ -44,6 +42,7 @@ type runner struct {
 	codec   record.CodecID
 	encode  func(value any) ([]byte, error)
 	errors  *ErrorRegistry
+	commits sync.Pool // of *commit
 }
 
 // errorLost logs that callers will not find a registered error again.
@@ -60,10 +59,7 @@ func (c *runner) leaseLost(l *lease.Lease) {
 	c.observe(context.Background(), Event{Kind: EventLeaseLost, Key: l.Key, Attempt: int(l.Attempt), Err: ErrLeaseLost})
 }
 
-// patience is how long to go on trying to tell Redis about an outcome: three leases, 5 s at least.
-func (c *runner) commitRetryWindow() time.Duration { return max(3*c.lease, 5*time.Second) }
-
-// A performance is one execution of fn under a lease, from the claim to the last word in Redis.
+// An execution is one run of fn under a lease, from the claim to commit, release or abandonment.
 type execution struct {
 	*runner
 	op    *operation
@@ -71,15 +67,28 @@ type execution struct {
 	lease *lease.Lease
 	fn    untypedFn
 
-	ctx   context.Context // the caller's
-	fnCtx context.Context // fn's
-	end   context.CancelCauseFunc
-	inner *runContext
-	ended time.Time // fn
-	out   ownResult
+	ctx     context.Context // the caller's
+	fnCtx   context.Context // fn's
+	end     context.CancelCauseFunc
+	inner   *runContext
+	began   time.Time // fn
+	ended   time.Time // fn
+	phase   fnPhase
+	out     ownResult
+	outcome fnResult
 }
 
-// execute runs fn as the owner of the operation, and records what comes of it.
+// A fnPhase says how far fn has come, for the deferred functions that meet its end.
+type fnPhase uint8
+
+const (
+	fnRuns   fnPhase = iota
+	fnEnded          // it returned; its value may still be being encoded
+	fnSilent         // it did not return, and there is no panic: Goexit, or panic(nil) by GODEBUG=panicnil=1
+	fnDone           // the execution is concluded
+)
+
+// execute runs fn as the owner of the operation, and records its outcome.
 func (c *runner) execute(ctx context.Context, op *operation, lead *leadership, l *lease.Lease, fn untypedFn) result {
 	p := &execution{runner: c, op: op, lead: lead, lease: l, fn: fn, ctx: ctx}
 	p.inner = &runContext{info: RunInfo{Namespace: c.namespace, Key: op.key, Attempt: int(l.Attempt)}, by: c.locker}
@@ -96,158 +105,185 @@ func (c *runner) execute(ctx context.Context, op *operation, lead *leadership, l
 	if op.cfg.detached {
 		return p.runDetached()
 	}
-	return result{own: p.runFn()}
+	return p.start()
 }
 
-// observeClaimed gives the operation up if the observer exits the goroutine: it would be renewed
-// for ever otherwise, and fn never run.
+// observeClaimed gives the key up if the observer ends the goroutine: the lease would be renewed for
+// ever otherwise, and fn never run.
 func (p *execution) observeClaimed() {
 	returned := false
 	defer func() {
 		if !returned {
-			p.end(context.Canceled)
-			p.renewer.Drop(p.lease)
-			p.releaseInBackground(p.ctx, p.op, p.lease.Attempt)
+			p.dropUnbegun()
 		}
 	}()
 	p.observe(p.ctx, Event{Kind: EventClaimed, Key: p.op.key, Attempt: int(p.lease.Attempt)})
 	returned = true
 }
 
-// leaseLost ends fn's context.
-func (p *execution) LeaseLost() {
-	p.end(ErrLeaseLost)
-	p.lead.vacate(flightState{}) // the others are not to wait for a fn that may never return
+// dropUnbegun gives up a key whose fn does not begin.
+func (p *execution) dropUnbegun() {
+	p.end(context.Canceled)
+	p.renewer.Drop(p.lease)
+	p.releaseInBackground(p.op, p.lease.Attempt)
+	p.lead.handOver(flightState{})
 }
 
-// perform runs fn in this goroutine. A panic goes on, after it was recorded, from the very stack
-// it came from; so does Goexit.
+// LeaseLost ends fn's context. Another caller of this process leads from now on, since fn may never
+// return.
+func (p *execution) LeaseLost() {
+	p.end(ErrLeaseLost)
+	p.lead.handOver(flightState{})
+}
+
+// start runs fn if its lease still holds. The process may have been slow since the reply to the claim,
+// and another one may own the key by now; this is the last moment to find out.
+func (p *execution) start() result {
+	if p.lease.Left() <= 0 || context.Cause(p.fnCtx) == ErrLeaseLost {
+		p.dropUnbegun()
+		return result{sharedResult: failure(redisError(ErrUnavailable, errLate))}
+	}
+	return result{own: p.runFn()}
+}
+
+var errLate = errors.New("the lease ended before fn could begin")
+
+// runFn runs fn in this goroutine. A panic continues, once it is recorded, on the stack that it came
+// from; so does Goexit.
 func (p *execution) runFn() (out *ownResult) {
-	began := time.Now()
-	returned := false
+	p.began = time.Now()
 	defer func() {
-		if returned {
+		if p.phase == fnSilent { // callFn did not return here: Goexit
+			p.outcome.exited = true
+			p.conclude()
+		}
+	}()
+	p.callFn()
+	if p.phase != fnSilent {
+		return &p.out
+	}
+	// recover returned nil and execution went on: panic(nil).
+	p.phase = fnDone
+	p.outcome.panicked = &PanicError{Value: new(runtime.PanicNilError), Stack: debug.Stack()}
+	p.conclude()
+	if !p.op.cfg.detached {
+		panic(p.outcome.panicked.Value)
+	}
+	return &p.out
+}
+
+// callFn runs fn, encodes its value and concludes the execution. It leaves a silent end to its caller,
+// because recover cannot tell Goexit from panic(nil).
+func (p *execution) callFn() {
+	r := &p.outcome
+	defer func() {
+		switch p.phase {
+		case fnDone:
+			return
+		case fnEnded: // the codec ended the goroutine; fn has had its effect
+			r.encodeErr = errCodecExited
+			p.conclude()
 			return
 		}
 		value := recover()
 		if value == nil {
-			p.conclude(&fnResult{exited: true}, began)
+			p.phase = fnSilent
 			return
 		}
-		out = p.conclude(&fnResult{panicked: &PanicError{Value: value, Stack: debug.Stack()}}, began)
+		p.phase = fnDone
+		r.panicked = &PanicError{Value: value, Stack: debug.Stack()}
+		p.conclude()
 		if !p.op.cfg.detached {
 			panic(value)
 		}
 	}()
-	var end fnResult
-	if end.value, end.err = p.fn.run(p.fnCtx); end.err == nil {
-		end.payload, end.encodeErr = p.encode(end.value)
+	r.value, r.err = p.fn.run(p.fnCtx)
+	p.phase = fnEnded
+	if r.err == nil {
+		r.payload, r.encodeErr = p.encode(r.value)
 	}
-	returned = true
-	return p.conclude(&end, began)
+	p.phase = fnDone
+	p.conclude()
 }
 
-// performDetached runs fn in a goroutine of its own, which the caller may leave behind.
+var (
+	errCodecExited = errors.New("the codec exited its goroutine")
+	errExited      = errors.New("idempotent: fn exited its goroutine")
+)
+
+// runDetached runs fn in a goroutine of its own, which the caller may leave behind.
 func (p *execution) runDetached() result {
-	done := make(chan *ownResult, 1)
+	done := make(chan result, 1)
 	p.group.Go(func() {
-		out := &ownResult{exited: true} // unless perform returns
-		defer func() { done <- out }()
-		out = p.runFn()
+		res := result{own: &ownResult{exited: true}} // unless start returns
+		defer func() { done <- res }()
+		res = p.start()
 	})
 	select {
-	case out := <-done:
-		return out.deliver()
+	case res := <-done:
+		return res.deliver()
 	case <-p.ctx.Done():
 	}
 	select {
-	case out := <-done:
-		return out.deliver()
+	case res := <-done:
+		return res.deliver()
 	default:
 		return result{sharedResult: failure(contextError(p.ctx))}
 	}
 }
 
 // deliver ends the caller's goroutine as fn ended its own.
-func (o *ownResult) deliver() result {
-	if o.panicked != nil {
-		panic(o.panicked.Value)
-	}
-	if o.exited {
+func (r result) deliver() result {
+	switch {
+	case r.own == nil:
+	case r.own.panicked != nil:
+		panic(r.own.panicked.Value)
+	case r.own.exited:
 		runtime.Goexit()
 	}
-	return result{own: o}
+	return r
 }
 
 // conclude settles the operation after fn ended: in Redis, for the followers, for the caller.
-func (p *execution) conclude(end *fnResult, began time.Time) *ownResult {
-	defer p.lead.vacate(flightState{}) // unless it was settled
+func (p *execution) conclude() {
+	p.phase = fnDone
+	r := &p.outcome
+	defer p.lead.handOver(flightState{}) // unless it was settled
 	p.ended = time.Now()
 	p.inner.over.Store(true)
 	lost := p.renewer.FnReturned(p.lease)
-	defer p.renewer.Drop(p.lease) // renewed for as long as the commit takes
-	stopped := p.fnCtx.Err() != nil
-	cause := context.Cause(p.fnCtx)
+	unknown, hookErr := p.isUnknown(r)
 	p.end(context.Canceled)
-	p.out = ownResult{value: end.value, fnErr: end.err, attempt: p.lease.Attempt, panicked: end.panicked}
-	told := false
-	defer func() {
-		if !told { // the observer exits the goroutine; what fn did is to be recorded all the same
-			p.finish(end, lost, stopped, cause)
-		}
-	}()
-	p.observe(p.ctx, Event{Kind: EventExecuted, Key: p.op.key, Attempt: int(p.lease.Attempt), Duration: p.ended.Sub(began), Err: end.cause()})
-	told = true
-	p.finish(end, lost, stopped, cause)
-	return &p.out
+	p.out = ownResult{value: r.value, fnErr: r.err, attempt: p.lease.Attempt, panicked: r.panicked, hookErr: hookErr}
+	defer p.finish(r, lost, unknown) // also if the observer ends the goroutine
+	p.observe(p.ctx, Event{Kind: EventExecuted, Key: p.op.key, Attempt: int(p.lease.Attempt), Duration: p.ended.Sub(p.began), Err: r.cause()})
 }
 
-// finish says in Redis and to the followers what became of fn. lost says that the lease was by then;
-// stopped and cause, whether and why fn's context had ended.
-func (p *execution) finish(end *fnResult, lost, stopped bool, cause error) {
-	if end.panicked != nil && p.op.cfg.detached {
-		p.logger.Error("idempotent: detached fn panicked", "key", p.op.key, "namespace", p.namespace, "stack", string(end.panicked.Stack))
+// finish commits, releases or abandons the execution in Redis, and publishes the result to local
+// followers. lost says that the lease was lost before fn returned.
+func (p *execution) finish(r *fnResult, lost, unknown bool) {
+	if r.panicked != nil && p.op.cfg.detached {
+		p.logger.Error("idempotent: detached fn panicked", "key", p.op.key, "namespace", p.namespace, "stack", string(r.panicked.Stack))
 	}
 	switch {
-	case end.exited:
+	case r.exited:
 		p.release(nil, errExited)
-	case end.encodeErr != nil:
-		p.out.err = &causeError{text: ErrNotRecorded.Error() + ": " + end.encodeErr.Error(), sentinel: ErrNotRecorded, cause: end.encodeErr}
+	case r.encodeErr != nil:
+		p.out.err = &causeError{text: ErrNotRecorded.Error() + ": " + r.encodeErr.Error(), sentinel: ErrNotRecorded, cause: r.encodeErr}
 		p.abandon(p.out.err)
 		p.lead.settle(failure(p.out.err)) // none of those who joined is to run it again
-	case end.err != nil && (stopped && cutShort(end.err, cause) || isUnknown(end.err)):
+	case unknown:
 		if lost {
 			p.out.err = ErrLeaseLost
 		}
-		p.abandon(end.err)
+		p.abandon(r.cause())
 	default:
-		p.settle(end)
+		p.settle(r)
 	}
 }
 
-var errExited = errors.New("idempotent: fn exited its goroutine")
-
-// cutShort reports whether fn, whose context has ended, failed because of that. Drivers that set
-// the context's deadline on a connection report it as a timeout of the network.
-func cutShort(err, cause error) (short bool) {
-	errtree.Walk(err, func(node error) bool {
-		timeout, ok := node.(interface{ Timeout() bool })
-		short = errtree.Matches(node, context.Canceled) || errtree.Matches(node, context.DeadlineExceeded) || errtree.Matches(node, cause) || ok && timeout.Timeout()
-		return !short
-	})
-	return short
-}
-
-func isUnknown(err error) (unknown bool) {
-	errtree.Walk(err, func(node error) bool {
-		_, unknown = node.(*unknownError)
-		return !unknown
-	})
-	return unknown
-}
-
-// settle records the outcome, or releases the operation if its error is one to ignore.
-func (p *execution) settle(end *fnResult) {
+// settle records the outcome, or frees the key if the error is one to ignore.
+func (p *execution) settle(r *fnResult) {
 	rec := &record.Record{
 		Kind:        record.KindDone,
 		Token:       p.op.token,
@@ -256,117 +292,73 @@ func (p *execution) settle(end *fnResult) {
 		Fingerprint: p.op.fingerprint,
 		Outcome:     record.OutcomeValue,
 		Codec:       p.codec,
-		Payload:     end.payload,
+		Payload:     r.payload,
 	}
-	ignore := false
-	if err := end.cause(); err != nil {
+	err := r.cause()
+	if err != nil {
 		rec.Outcome, rec.Codec, rec.Payload = record.OutcomeError, record.CodecMsgpack, p.errors.encode(err, p.errorLost)
-		if end.panicked != nil {
+		if r.panicked != nil {
 			rec.Outcome = record.OutcomePanic
 		}
-		ignore, p.out.hookErr = ignored(p.op.cfg, err)
 	}
 	raw := rec.Encode()
 	rec.Payload = record.PayloadIn(raw, len(rec.Payload)) // a copy: the value is the caller's now
+	if err == nil {
+		p.commit(rec, raw)
+		return
+	}
+	p.settleError(rec, raw, err)
+}
+
+func (p *execution) settleError(rec *record.Record, raw []byte, err error) {
+	decided := false
+	defer func() {
+		if !decided { // ShouldIgnoreError ended the goroutine: the error is recorded, as if it had panicked
+			p.commit(rec, raw)
+		}
+	}()
+	ignore, hookErr := ask("ShouldIgnoreError", p.op.cfg.shouldIgnore, err)
+	decided = true
+	if hookErr != nil {
+		ignore, p.out.hookErr = false, hookErr
+	}
 	switch {
 	case !ignore:
 		p.commit(rec, raw)
 	case p.op.cfg.ignored == ShareWithWaiters:
-		p.release(append([]byte{store.MessageShared}, raw...), end.cause())
+		p.release(append([]byte{store.MessageShared}, raw...), err)
 		p.lead.settle(sharedResult{rec: rec, source: Executed})
 	default:
-		p.release(nil, end.cause())
+		p.release(nil, err)
 	}
 }
 
-// ignored asks ShouldIgnoreError. If that panics, the error is recorded.
-func ignored(cfg *runConfig, err error) (ignore bool, panicked *HookError) {
-	if cfg.shouldIgnore == nil {
-		return false, nil
-	}
-	defer func() {
-		if p := recover(); p != nil {
-			ignore, panicked = false, &HookError{Hook: "ShouldIgnoreError", Value: p}
-		}
-	}()
-	return cfg.shouldIgnore(err), nil
-}
-
-// errRefused: the record is somebody else's.
-var errTakenOver = errors.New("somebody else has taken over")
-
-// commit stores the outcome. It goes on trying when the caller's context has ended, for a
-// bounded time.
-func (p *execution) commit(rec *record.Record, raw []byte) {
-	event := Event{Key: p.op.key, Attempt: int(rec.Attempt), Size: len(raw)}
-	stamp := p.cache.Stamp()
-	ttl := p.op.cfg.recordTTL(rec.Outcome)
-	stored, err := p.store.Commit(context.WithoutCancel(p.ctx), p.op.via, p.op.name, raw, ttl)
-	if err != nil {
-		stored, err = p.commitAgain(raw, ttl, event, err)
-	}
-	event.Duration = time.Since(p.ended)
-	switch {
-	case err == nil && !stored:
-		event.Kind, event.Err = EventCommitFailed, errTakenOver
-		p.out.err = &causeError{text: ErrLeaseLost.Error() + ": " + errTakenOver.Error(), sentinel: ErrLeaseLost, cause: errTakenOver}
-	case err != nil:
-		event.Kind, event.Err = EventCommitFailed, err
-		p.out.err = redisError(ErrNotRecorded, err)
-		p.lead.settle(sharedResult{rec: rec, source: Executed, err: p.out.err})
-	default:
-		event.Kind = EventRecorded
-		p.out.at = rec.At
-		stamp.Store(p.op.key, rec, len(raw), ttl)
-		p.lead.settle(sharedResult{rec: rec, stored: true, source: Executed})
-	}
-	if event.Kind == EventCommitFailed {
-		p.logger.Error("idempotent: outcome not recorded", "key", p.op.key, "namespace", p.namespace, "error", rediserr.Text(event.Err))
-	}
-	p.observe(p.ctx, event)
-}
-
-// commitAgain repeats a commit that failed with err. A first commit is bounded by the client's
-// timeouts.
-func (p *execution) commitAgain(raw []byte, ttl time.Duration, event Event, err error) (stored bool, _ error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(p.ctx), p.commitRetryWindow())
-	defer cancel()
-	failed := func(err error) {
-		p.logger.Warn("idempotent: commit failed, trying again", "key", p.op.key, "namespace", p.namespace, "error", rediserr.Text(err))
-		retried := event
-		retried.Kind, retried.Err = EventCommitRetried, err
-		p.observe(p.ctx, retried)
-	}
-	err = backoff.Resume(ctx, err, func() (err error) {
-		stored, err = p.store.Commit(ctx, nil, p.op.name, raw, ttl)
-		return err
-	}, failed)
-	return stored, err
-}
-
-// abandon ends the lease at once and keeps the attempt number: what fn did is not known, so the
-// next one is told, or refused.
+// abandon ends the lease at once and keeps the attempt number: the effect of fn is unknown, so the next
+// execution is told by its number, or refused.
 func (p *execution) abandon(why error) {
-	p.leave(EventInterrupted, why, func(ctx context.Context) error {
-		return p.store.Release(ctx, p.op.name, p.op.token, []byte{store.MessageRead}, p.abandonedRecord(p.op, p.lease.Attempt))
+	p.leave(EventInterrupted, why, store.Release{
+		Name: p.op.name, Token: p.op.token, Message: []byte{store.MessageRead}, Stays: p.abandonedRecord(p.op, p.lease.Attempt),
 	})
 }
 
-// release gives the operation up after an execution that is as good as none. shared is the
-// outcome for those who wait, if they are to have it.
+// release frees the key after an execution whose error is not recorded. From attempt 2 on the number
+// stays: what the earlier executions did is still unknown. shared is the result for the waiters, if they
+// get it.
 func (p *execution) release(shared []byte, why error) {
-	p.leave(EventReleased, why, func(ctx context.Context) error {
-		return p.locker.release(ctx, p.op, p.lease.Attempt, shared)
-	})
+	attempt := p.lease.Attempt
+	if attempt == 1 {
+		attempt = 0
+	}
+	p.leave(EventReleased, why, p.releaseOf(p.op, attempt, shared))
 }
 
-// leave ends the ownership without an outcome. When Redis does not answer, it goes on trying in
-// the background; the lease bounds the harm.
-func (p *execution) leave(kind EventKind, why error, release func(context.Context) error) {
+// leave ends the ownership without an outcome. While Redis does not answer, the release goes on in the
+// background.
+func (p *execution) leave(kind EventKind, why error, r store.Release) {
 	p.renewer.Drop(p.lease)
 	ctx := context.WithoutCancel(p.ctx)
-	if release(ctx) != nil {
-		p.group.RetryInBackground(ctx, release)
+	if !p.within(p.commitWait(), func() bool { return p.store.Release(ctx, &r) == nil }) {
+		p.releases.Add(store.Release{Name: r.Name, Token: r.Token, Message: r.Message, Stays: r.Stays}, false)
 	}
 	p.observe(p.ctx, Event{Kind: kind, Key: p.op.key, Attempt: int(p.lease.Attempt), Err: why})
 }

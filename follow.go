@@ -49,7 +49,7 @@ func (c *crowd) closingOf(nested bool) <-chan struct{} {
 }
 
 func (c *crowd) joinOptions(cfg *runConfig, began time.Time) (m flight.JoinOptions[flightState]) {
-	m.Deadline, m.Ready = began.Add(cfg.waitTimeout), c.observer == nil
+	m.Deadline, m.Ready = began.Add(cfg.waitTimeout), len(c.observers) == 0
 	if cfg.mayLeaveEarly() {
 		m.WakeOn = cfg.wakeOn
 	}
@@ -59,11 +59,11 @@ func (c *crowd) joinOptions(cfg *runConfig, began time.Time) (m flight.JoinOptio
 // follow waits for the leader and stores in s what comes of that, or returns false if the caller is
 // to lead itself. Thousands may be in here at once, each with its stack.
 func (c *crowd) follow(ctx context.Context, key string, cfg *runConfig, f *joiner, s *sharedResult) (over bool) {
-	if c.observer != nil {
+	if len(c.observers) > 0 {
 		c.observeJoined(ctx, key, &f.Follower)
 	}
 	closing := c.closingOf(f.nested)
-	for look := c.observer != nil || cfg.mayLeaveEarly(); ; look = true {
+	for look := len(c.observers) > 0 || cfg.mayLeaveEarly(); ; look = true {
 		stage, err := flight.Following, error(nil)
 		if look {
 			stage, err = f.poll(cfg, s)

@@ -13,32 +13,35 @@ import (
 	"github.com/idempotent-go/idempotent/internal/pipeline"
 	"github.com/idempotent-go/idempotent/internal/record"
 	"github.com/idempotent-go/idempotent/internal/rediserr"
+	"github.com/idempotent-go/idempotent/internal/release"
 	"github.com/idempotent-go/idempotent/internal/replaycache"
 	"github.com/idempotent-go/idempotent/internal/store"
 )
 
-// A locker takes the steps of the protocol: claim, look, take over, give up.
+// A locker takes the protocol's decisions about the lock: claim, look, take over, release. It sends
+// the commands through the store, and never runs fn.
 type locker struct {
 	*events
-	group *lifecycle.Group
-	lease time.Duration
-	store *store.Store
-	cache *replaycache.Cache // nil when off
+	group    *lifecycle.Group
+	lease    time.Duration
+	store    *store.Store
+	cache    *replaycache.Cache // nil when off
+	releases *release.Queue
 }
 
-// An operation is one Run on its way to an outcome: what it is called, how it is to be run, and
-// the token that makes it the owner.
+// An operation is one Run on its way to a result: its name, its options, and the token that makes it
+// the owner.
 type operation struct {
 	key      string
 	name     string // in Redis
 	cfg      *runConfig
-	via      pipeline.Processor // what claims and commits are sent through
+	via      pipeline.Processor // what claims and commits are sent through; nil for the store's choice
 	token    record.Token
 	began    time.Time
-	closing  <-chan struct{} // nil for a run that close does not end
+	closing  <-chan struct{} // nil for a run that Close does not end
 	followed bool            // it waited for another call before it came to lead
-	// fingerprint is what goes into the record: the call's own or, when it has none, that of the
-	// execution it takes over from.
+	// fingerprint goes into the record: the call's own or, if it has none, that of the execution it
+	// takes over from.
 	fingerprint []byte
 
 	lead    leadership
@@ -46,14 +49,14 @@ type operation struct {
 	buf     claimBuffer
 }
 
-// A claimRoom is the memory of one claim, the first. It is not used again, since the client or one
-// of its hooks may keep the command.
+// A claimBuffer is the memory of the first claim. It is not used a second time, since the client or
+// one of its hooks may keep the command.
 type claimBuffer struct {
 	args    [store.ClaimArgs]any
 	running [record.MaxRunningSize]byte
 }
 
-// ended says why there is no point in going on, if so.
+// err returns why the operation must stop (its context ended, or the executor was closed), or nil.
 func (op *operation) err(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return contextError(ctx)
@@ -66,10 +69,10 @@ func (op *operation) err(ctx context.Context) error {
 	}
 }
 
-// giveUp is when the caller has enough of waiting.
+// waitDeadline is when the caller's wait timeout ends.
 func (op *operation) waitDeadline() time.Time { return op.began.Add(op.cfg.waitTimeout) }
 
-// derive sets what follows from the options.
+// derive computes what follows from the options.
 func (c *runConfig) derive(lease time.Duration) {
 	c.retention = max(c.ttl, c.recordTTL(record.OutcomeError)).Truncate(time.Millisecond)
 	c.claimPX = (lease + c.retention).Milliseconds()
@@ -95,13 +98,18 @@ func (c *locker) running(op *operation, attempt uint32, at time.Time) record.Rec
 	}
 }
 
-// claim makes the operation ours if nobody has it, and says who has it otherwise. What is left
-// of a lease is not known yet.
+// claim acquires the key if it is free, and returns the record found there otherwise. What is left of
+// that record's lease is not known yet.
 func (c *locker) claim(ctx context.Context, op *operation) (claimResult, error) {
-	if c.store.Ack.Replicas > 0 {
-		// What is there already is not to wait for replicas, nor to suffer when there are none.
-		if f, err := c.find(ctx, op, errAbsent); err != errAbsent && (err != nil || f.rec.Token != op.token) {
+	if c.store.Ack.Replicas > 0 || c.releases.Full() {
+		// With WithReplicaAck, what is recorded already must not wait for replicas, nor fail when there
+		// are none. With a full release queue, nothing may be claimed, but finished keys are replayed.
+		f, err := c.find(ctx, op, errAbsent)
+		if err != errAbsent && (err != nil || f.rec.Token != op.token) {
 			return f, err
+		}
+		if c.releases.Full() {
+			return claimResult{}, redisError(ErrUnavailable, errReleasesFull)
 		}
 	}
 	sent := op.began
@@ -110,60 +118,63 @@ func (c *locker) claim(ctx context.Context, op *operation) (claimResult, error) 
 	}
 	buf := &op.buf
 	if op.claimed {
-		op.token = record.NewToken() // an earlier delivery of the last claim may still be under way
+		op.token = record.NewToken() // an earlier delivery of the last claim may still arrive
 		buf = new(claimBuffer)
 	}
 	op.claimed = true
 	stamp := c.cache.Stamp()
 	got, err := c.store.Claim(ctx, op.via, op.name, c.claimRecord(op, buf, sent), op.cfg.claimPX, buf.args[:0], stamp.Valid())
-	return c.claimed(ctx, op, stamp, sent, got, err)
+	return c.afterClaim(ctx, op, stamp, sent, got, err)
 }
+
+var errReleasesFull = errors.New("too many claims of unknown fate wait for their release")
 
 func (c *locker) claimRecord(op *operation, buf *claimBuffer, sent time.Time) []byte {
 	mine := c.running(op, 1, sent)
 	return mine.AppendTo(buf.running[:0])
 }
 
-// claimed is what a claim that was sent at the given time came to.
-func (c *locker) claimed(ctx context.Context, op *operation, stamp replaycache.Stamp, sent time.Time, got store.Reading, err error) (claimResult, error) {
+// afterClaim turns the reply to a claim that was sent at sent into its result.
+func (c *locker) afterClaim(ctx context.Context, op *operation, stamp replaycache.Stamp, sent time.Time, got store.Reading, err error) (claimResult, error) {
 	switch {
 	case rediserr.IsWrongType(err):
-		return claimResult{}, storeError(err)
+		return claimResult{}, storeError(ctx, err)
 	case err != nil:
-		if f, found := c.findWhenFull(ctx, op, err); found {
+		if f, found := c.findWhenRefused(ctx, op, err); found {
 			return f, nil
 		}
-		c.releaseInBackground(ctx, op, 1)
-		return claimResult{}, storeError(err)
+		c.releaseInBackground(op, 1)
+		return claimResult{}, storeError(ctx, err)
 	}
 	if got.Raw == nil {
 		return c.newLease(ctx, op, 1, sent)
 	}
-	rec, err := c.decode(op, got.Raw)
+	rec, err := c.decode(ctx, op, got.Raw)
 	if err != nil {
 		return claimResult{}, err
 	}
 	if rec.Kind == record.KindRunning && rec.Token == op.token { // an earlier delivery of this claim
-		// Nobody knows how long ago that was, and this one wrote nothing that replicas could
-		// acknowledge: the lease begins with a renewal.
+		// It is not known how long ago that arrived, and this delivery wrote nothing that replicas
+		// could acknowledge. The lease therefore begins with a renewal.
 		return c.newLease(ctx, op, rec.Attempt, time.Time{})
 	}
 	stamp.Store(op.key, rec, len(got.Raw), got.TTL)
 	return claimResult{rec: rec, stored: true}, nil
 }
 
-// findWhenFull reads what is stored when Redis refused a claim for lack of memory, so that outcomes
-// are still replayed. Our own record can be there: of a delivery before the one that was refused.
-// That is not for us to wait for.
-func (c *locker) findWhenFull(ctx context.Context, op *operation, refusal error) (f claimResult, found bool) {
-	if !redis.HasErrorPrefix(refusal, "OOM") {
+// findWhenRefused reads what is stored when the server refused the write, so that a finished key is
+// replayed by a server that is full, read-only, or short of replicas. Our own record can be there, of a
+// delivery before the refused one; that is no reason to wait.
+func (c *locker) findWhenRefused(ctx context.Context, op *operation, refusal error) (f claimResult, found bool) {
+	if _, answered := errors.AsType[redis.Error](refusal); !answered || errors.Is(refusal, redis.Nil) {
 		return claimResult{}, false
 	}
 	f, err := c.find(ctx, op, errAbsent)
 	return f, err == nil && f.rec.Token != op.token
 }
 
-// own makes the lease of a claim that was sent at the given time.
+// newLease returns the lease of a claim sent at sent. If the reply took more than two thirds of the
+// lease, it renews first: the lease may be over before fn begins.
 func (c *locker) newLease(ctx context.Context, op *operation, attempt uint32, sent time.Time) (claimResult, error) {
 	l := &lease.Lease{
 		Name:      op.name,
@@ -176,7 +187,6 @@ func (c *locker) newLease(ctx context.Context, op *operation, attempt uint32, se
 	if time.Since(sent) < c.lease*2/3 {
 		return claimResult{lease: l}, nil
 	}
-	// The lease may be over before fn begins.
 	why := errSlow
 	for range 3 {
 		sent = time.Now()
@@ -191,51 +201,52 @@ func (c *locker) newLease(ctx context.Context, op *operation, attempt uint32, se
 			return claimResult{lease: l}, nil
 		}
 	}
-	c.releaseInBackground(ctx, op, attempt)
-	return claimResult{}, redisError(ErrUnavailable, why)
+	c.releaseInBackground(op, attempt)
+	return claimResult{}, storeError(ctx, why)
 }
 
 var errSlow = errors.New("the server takes longer than the lease to answer")
 
-// disown frees, in the background, an operation that may be ours without our knowing, so that it
-// does not stay blocked for a lease: a command that failed may have been executed, whatever the
-// error says, since go-redis repeats commands by itself. The operation goes on under another
-// token, which neither the late release nor the late command can touch.
-func (c *locker) releaseInBackground(ctx context.Context, op *operation, attempt uint32) {
-	lost := &operation{name: op.name, cfg: op.cfg, token: op.token, fingerprint: op.fingerprint}
+// releaseInBackground releases a claim under which fn does not begin: its fate is unknown, since a
+// command that returned an error may have been executed, and go-redis retries by itself; or its caller
+// has left. Without this, the key would stay locked for one lease and count an attempt that never was.
+// The operation goes on under a new token, which neither the late command nor the late release can
+// affect.
+func (c *locker) releaseInBackground(op *operation, attempt uint32) {
+	// The number goes back to that of the last execution that began.
+	c.releases.Add(c.releaseOf(op, attempt-1, nil), true)
 	op.token = record.NewToken()
-	c.group.RetryInBackground(ctx, func(ctx context.Context) error { return c.release(ctx, lost, attempt, nil) })
 }
 
-// giveUp releases an operation that is ours. The first attempt leaves no trace, unless what it did
-// is unknown; from the second on the record stays, for its number. shared is the message in the
-// place of the usual one.
-func (c *locker) release(ctx context.Context, op *operation, attempt uint32, shared []byte) error {
-	message, stays := []byte{store.MessageFree}, (*record.Record)(nil)
-	if attempt > 1 {
-		message, stays = []byte{store.MessageRead}, c.abandonedRecord(op, attempt)
+// releaseOf describes the release of a key whose last execution was attempt. Nothing stays of a key
+// without one. A later number stays with a record that has no owner, because what the executions before
+// it did is unknown. shared replaces the usual message to the waiters.
+func (c *locker) releaseOf(op *operation, attempt uint32, shared []byte) store.Release {
+	r := store.Release{Name: op.name, Token: op.token, Message: []byte{store.MessageFree}}
+	if attempt > 0 {
+		r.Message, r.Stays = []byte{store.MessageRead}, c.abandonedRecord(op, attempt)
 	}
 	if shared != nil {
-		message = shared
+		r.Message = shared
 	}
-	return c.store.Release(ctx, op.name, op.token, message, stays)
+	return r
 }
 
-// ownerless is the record of an execution without an outcome: its lease is over, and its token is
-// nobody's, so that a renewal still under way does not revive it.
+// abandonedRecord is the record of an execution without an outcome. Its lease is over, and no owner has
+// its token, so that a renewal that arrives late does not revive it.
 func (c *locker) abandonedRecord(op *operation, attempt uint32) *record.Record {
 	rec := c.running(op, attempt, time.Now())
 	rec.Token = record.NewToken()
 	return &rec
 }
 
-// look reads who has the operation, and takes it over if its owner is dead.
+// look reads who owns the key, and takes it over if the owner's lease is over.
 func (c *locker) look(ctx context.Context, op *operation) (claimResult, error) {
 	f, err := c.find(ctx, op, errAbsent)
 	switch {
 	case errors.Is(err, errAbsent):
 		return c.claim(ctx, op)
-	case err != nil || f.final() || f.left > 0:
+	case err != nil || f.final() || f.left > 0 && !f.endless:
 		return f, err
 	}
 	return c.takeOver(ctx, op, f)
@@ -248,25 +259,31 @@ func (c *locker) find(ctx context.Context, op *operation, absent error) (claimRe
 	stamp := c.cache.Stamp()
 	got, err := c.store.Read(ctx, op.name)
 	if err != nil {
-		return claimResult{}, storeError(err)
+		return claimResult{}, storeError(ctx, err)
 	}
 	if got.Raw == nil {
 		return claimResult{}, absent
 	}
-	rec, err := c.decode(op, got.Raw)
+	rec, err := c.decode(ctx, op, got.Raw)
 	if err != nil {
 		return claimResult{}, err
 	}
 	stamp.Store(op.key, rec, len(got.Raw), got.TTL)
-	return claimResult{rec: rec, left: got.TTL - rec.Retention, stored: true}, nil
+	f := claimResult{rec: rec, left: got.TTL - rec.Retention, stored: true}
+	if got.TTL < 0 { // without an expiry, as after PERSIST or in a restored dump
+		f.left, f.endless = rec.Lease, true
+	}
+	return f, nil
 }
 
-// takeOver settles an execution whose lease is over: it becomes ours, or stays refused.
+// takeOver settles an execution whose lease is over: it becomes ours, or stays refused. The script
+// decides whether the lease is over; it gives a record without an expiry one lease to show that its
+// owner lives.
 func (c *locker) takeOver(ctx context.Context, op *operation, dead claimResult) (claimResult, error) {
 	if err := checkFingerprint(op.cfg.fingerprint, dead.rec.Fingerprint); err != nil {
 		return claimResult{}, err
 	}
-	op.token = record.NewToken() // an earlier delivery of a claim may still be under way
+	op.token = record.NewToken() // an earlier delivery of a claim may still arrive
 	refuse := dead.rec.Refuse || op.cfg.interrupted == Refuse
 	sent := time.Now()
 	next := c.running(op, dead.rec.Attempt+1, sent)
@@ -276,16 +293,16 @@ func (c *locker) takeOver(ctx context.Context, op *operation, dead claimResult) 
 		next = interrupted(dead.rec, op.token)
 		ttl = dead.rec.Retention
 	}
-	instead, taken, err := c.store.TakeOver(ctx, op.name, dead.rec.Head(), next.Encode(), ttl, dead.rec.Retention, refuse)
+	instead, taken, err := c.store.TakeOver(ctx, op.name, dead.rec.Head(), next.Encode(), ttl, dead.rec, refuse)
 	switch {
 	case err != nil:
 		if !refuse {
 			own := op.fingerprint
 			op.fingerprint = next.Fingerprint // it stays with the record
-			c.releaseInBackground(ctx, op, next.Attempt)
+			c.releaseInBackground(op, next.Attempt)
 			op.fingerprint = own
 		}
-		return claimResult{}, storeError(err)
+		return claimResult{}, storeError(ctx, err)
 	case taken:
 		c.observe(ctx, Event{Kind: EventInterrupted, Key: op.key, Attempt: int(dead.rec.Attempt)})
 	}
@@ -298,7 +315,7 @@ func (c *locker) takeOver(ctx context.Context, op *operation, dead claimResult) 
 	case len(instead) == 0: // forgotten in between
 		return c.claim(ctx, op)
 	}
-	rec, err := c.decode(op, instead)
+	rec, err := c.decode(ctx, op, instead)
 	if err != nil {
 		return claimResult{}, err
 	}
@@ -317,18 +334,23 @@ func interrupted(dead *record.Record, by record.Token) record.Record {
 	}
 }
 
-func (c *locker) decode(op *operation, raw []byte) (*record.Record, error) {
+func (c *locker) decode(ctx context.Context, op *operation, raw []byte) (*record.Record, error) {
 	rec, err := record.Decode(raw)
 	if err != nil {
-		c.logger.Error("idempotent: unreadable record", "key", op.key, "namespace", c.namespace, "error", err.Error())
+		c.logger.ErrorContext(ctx, "idempotent: unreadable record", "key", op.key, "namespace", c.namespace, "error", err.Error())
 	}
 	return rec, err
 }
 
-// storeError says what a failed command means to a caller whose fn did not run.
-func storeError(err error) error {
+// storeError returns what a failed command means to a caller whose fn did not run. If the caller's
+// context ended, that is its error and no more: an outage is something else, and a deadline that the
+// caller set says nothing about Redis.
+func storeError(ctx context.Context, err error) error {
 	if rediserr.IsWrongType(err) {
 		return record.Corrupt("is not a Redis string")
+	}
+	if ended := contextEnd(ctx, err); ended != nil {
+		return ended
 	}
 	return redisError(ErrUnavailable, err)
 }

@@ -82,13 +82,14 @@ func TestLateReleaseDoesNotEndALaterClaim(t *testing.T) {
 	defer e.Close()
 	op := &operation{key: "order-1", name: record.Name("default", "order-1"), cfg: &e.core.defaults, token: record.NewToken()}
 	doubtful := op.token
-	e.core.releaseInBackground(t.Context(), op, 1)
+	e.core.releaseInBackground(op, 1)
 	require.NotEqual(t, doubtful, op.token)
 
 	found, err := e.core.claim(t.Context(), op)
 	require.NoError(t, err)
 	require.NotNil(t, found.lease)
-	require.NoError(t, e.core.release(t.Context(), &operation{name: op.name, cfg: op.cfg, token: doubtful}, 1, nil))
+	late := e.core.releaseOf(&operation{name: op.name, cfg: op.cfg, token: doubtful}, 0, nil)
+	require.NoError(t, e.core.store.Release(t.Context(), &late))
 	status, err := e.Peek(t.Context(), "order-1")
 	require.NoError(t, err)
 	assert.Equal(t, StateRunning, status.State)

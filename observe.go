@@ -2,9 +2,12 @@ package idempotent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
+
+	"github.com/idempotent-go/idempotent/internal/rediserr"
 )
 
 // Hooks see what a caller of Run gets, and may change it for that caller alone: what is recorded
@@ -107,25 +110,69 @@ func (k EventKind) String() string {
 	return eventNames[k]
 }
 
-// events tells the observer and the log what an executor does.
+// events tells observers and the log what an executor does.
 type events struct {
 	namespace string
-	observer  Observer // may be nil
+	observers []Observer
 	logger    *slog.Logger
 }
 
-// observe tells the observer, and keeps its panics away from the run.
+// observe tells the observers, and keeps their panics away from the run. An observer that ends the
+// goroutine keeps the event from those after it; what the run needs is done by deferred functions.
 func (c *events) observe(ctx context.Context, e Event) {
-	if c.observer == nil {
+	if len(c.observers) == 0 {
 		return
 	}
+	e.Namespace = c.namespace
+	for _, o := range c.observers {
+		c.tell(ctx, o, e)
+	}
+}
+
+func (c *events) tell(ctx context.Context, o Observer, e Event) {
 	defer func() {
-		if p := recover(); p != nil {
-			c.logger.ErrorContext(ctx, "idempotent: observer panicked", "event", e.Kind.String(), "key", e.Key, "panic", fmt.Sprintf("a %T", p)) // its text may be that of fn's error
+		if p := recover(); p != nil { // without its text, which may be that of fn's error
+			c.logger.ErrorContext(ctx, "idempotent: observer panicked", "event", e.Kind.String(), "key", e.Key, "panic", fmt.Sprintf("a %T", p))
 		}
 	}()
-	e.Namespace = c.namespace
-	c.observer.Observe(ctx, e)
+	o.Observe(ctx, e)
+}
+
+// guardLogger returns a logger that cannot harm a run: a handler that panics or ends its goroutine loses
+// its own line and nothing else.
+func guardLogger(logger *slog.Logger) *slog.Logger { return slog.New(guardedHandler{logger}) }
+
+type guardedHandler struct{ logger *slog.Logger }
+
+func (h guardedHandler) Enabled(ctx context.Context, level slog.Level) (on bool) {
+	apart(func() error { on = h.logger.Enabled(ctx, level); return nil })
+	return on
+}
+
+func (h guardedHandler) Handle(ctx context.Context, r slog.Record) error {
+	return apart(func() error { return h.logger.Handler().Handle(ctx, r) })
+}
+
+func (h guardedHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return guardedHandler{slog.New(h.logger.Handler().WithAttrs(attrs))}
+}
+
+func (h guardedHandler) WithGroup(name string) slog.Handler {
+	return guardedHandler{slog.New(h.logger.Handler().WithGroup(name))}
+}
+
+var errGoroutineEnded = errors.New("a hook ended its goroutine")
+
+// apart runs f in a goroutine of its own, and returns an error if f panics or ends that goroutine.
+func apart(f func() error) error {
+	done := make(chan error, 1)
+	go func() {
+		err := errGoroutineEnded
+		defer func() { done <- err }()
+		defer rediserr.RecoverTo(&err)
+		err = f()
+	}()
+	return <-done
 }
 
 // hook calls f, one of Hooks, with in. A nil f returns in.

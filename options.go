@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"reflect"
+	"slices"
 	"time"
 
 	"github.com/idempotent-go/idempotent/internal/record"
@@ -43,8 +44,9 @@ type config struct {
 	codec        any // boxedCodec[T]
 	hooks        any // Hooks[T]
 	errors       *ErrorRegistry
-	observer     Observer
+	observers    []Observer
 	logger       *slog.Logger
+	given, twice []string // options that may be given once
 	run          runConfig
 }
 
@@ -59,7 +61,14 @@ type runConfig struct {
 	interrupted  InterruptedPolicy
 	fingerprint  []byte
 	detached     bool
+	unknown      func(error) bool
+	commitWait   time.Duration
 	report       *Report
+	reports      []*Report // further ones
+
+	absent bool // Resolve settles a key under which nothing is stored
+
+	nilUnknown, commitWaitSet bool // for validation
 
 	retention time.Duration // how long a running record outlives its lease, and a refused one lives
 	claimPX   any           // lease + retention in ms, as the argument of each claim
@@ -80,6 +89,18 @@ type option func(*config)
 
 func (o option) apply(c *config) { o(c) }
 
+// once is an option that New refuses when it is given twice: the second would silently replace the first.
+// Of options that set a number or a policy, the last one counts.
+func once(name string, set option) Option {
+	return option(func(c *config) {
+		if slices.Contains(c.given, name) {
+			c.twice = append(c.twice, name)
+		}
+		c.given = append(c.given, name)
+		set(c)
+	})
+}
+
 type runOption func(*runConfig)
 
 func (o runOption) apply(c *config)       { o(&c.run) }
@@ -87,7 +108,7 @@ func (o runOption) applyRun(c *runConfig) { o(c) }
 
 // WithCodec sets how T becomes bytes. The default is Msgpack.
 func WithCodec[T any](codec Codec[T]) Option {
-	return option(func(c *config) { c.codec = boxedCodec[T]{codec} })
+	return once("WithCodec", func(c *config) { c.codec = boxedCodec[T]{codec} })
 }
 
 // boxedCodec tells WithCodec(nil) from no WithCodec.
@@ -98,27 +119,28 @@ func (b boxedCodec[T]) given() string { return fmt.Sprintf("a %s (%T)", typeName
 // WithErrors sets which errors come back as themselves on replay. Without it, errors come back
 // with their text and match ErrReplayed only.
 func WithErrors(registry *ErrorRegistry) Option {
-	return option(func(c *config) { c.errors = registry })
+	return once("WithErrors", func(c *config) { c.errors = registry })
 }
 
 // WithHooks sets functions that see, and may change, what a caller gets.
 func WithHooks[T any](hooks Hooks[T]) Option {
-	return option(func(c *config) { c.hooks = hooks })
+	return once("WithHooks", func(c *config) { c.hooks = hooks })
 }
 
-// WithObserver sets who is told what the executor does, for metrics and traces.
+// WithObserver adds an observer of what the executor does, for metrics and traces. By default there is
+// none. Given several times, each is told, in the order given.
 func WithObserver(observer Observer) Option {
 	if observer == nil {
 		observer = ObserverFunc(nil) // refused by New
 	}
-	return option(func(c *config) { c.observer = observer })
+	return option(func(c *config) { c.observers = append(c.observers, observer) })
 }
 
 // WithLogger sets where trouble is logged: failed renewals, lost leases, repeated commits,
 // panicking observers. By default nothing is logged. Keys are logged, values and errors of fn
 // are not.
 func WithLogger(logger *slog.Logger) Option {
-	return option(func(c *config) { c.logger = logger })
+	return once("WithLogger", func(c *config) { c.logger = logger })
 }
 
 // WithLease sets how long a dead owner can block a key: 10 ms or more, 10 s by default. While fn
@@ -268,6 +290,37 @@ func WithFingerprint(fingerprint []byte) RunOption {
 	return runOption(func(c *runConfig) { c.fingerprint = fingerprint })
 }
 
+// WithUnknownErrors sets which errors of fn leave its effect unknown, as if they were marked with
+// OutcomeUnknown: gRPC's status Unavailable, for instance, or a driver's "invalid connection". By
+// default none are, but see Run for errors that are always unknown. Given several times, to New and to
+// Run for instance, an error is unknown if one of the functions says so. If one panics, the error counts
+// as unknown and Run returns a *HookError. The function runs in the goroutine of fn, many at once.
+func WithUnknownErrors(unknown func(error) bool) RunOption {
+	return runOption(func(c *runConfig) {
+		if unknown == nil {
+			c.nilUnknown = true
+			return
+		}
+		before := c.unknown
+		if c.unknown = unknown; before != nil {
+			c.unknown = func(err error) bool { return before(err) || unknown(err) }
+		}
+	})
+}
+
+// WithCommitWait sets how long Run waits for Redis to store the outcome of its fn: more than 0; by
+// default as long as a failed commit is retried, three leases and at least 5 s. After it, Run returns
+// the outcome with ErrNotRecorded, as it does when the commit failed; the commit goes on, with the lease,
+// for the rest of the default time, and Close waits for that. Use it where a client waits for the answer.
+func WithCommitWait(d time.Duration) RunOption {
+	return runOption(func(c *runConfig) { c.commitWait, c.commitWaitSet = d, true })
+}
+
+// WithAbsent has Resolve settle a key under which nothing is stored. By default that is ErrNotFound.
+func WithAbsent() RunOption {
+	return runOption(func(c *runConfig) { c.absent = true })
+}
+
 // WithDetached lets fn go on when its caller's context ends: Run returns then, with the context's
 // error, and fn's outcome is recorded for later callers. fn runs in a goroutine of its own, with
 // the values of the caller's context and neither its cancellation nor its deadline. A panic
@@ -278,14 +331,28 @@ func WithDetached() RunOption {
 }
 
 // WithReport has Run fill in report before it returns, also beside an error, unless an option is
-// invalid. It belongs to one Run: New refuses it.
+// invalid. Given several times, all reports are filled in. It belongs to one Run: New refuses it.
 func WithReport(report *Report) RunOption {
 	return runOption(func(c *runConfig) {
-		c.report = report
-		if report == nil {
+		switch {
+		case report == nil:
 			c.report = nilReport
+		case c.report == nil:
+			c.report = report
+		default:
+			c.reports = append(c.reports[:len(c.reports):len(c.reports)], report)
 		}
 	})
+}
+
+func (c *runConfig) fillReports(r Report) {
+	if c.report == nil {
+		return
+	}
+	*c.report = r
+	for _, more := range c.reports {
+		*more = r
+	}
 }
 
 // nilReport marks WithReport(nil) for validation.
@@ -297,6 +364,10 @@ type Report struct {
 	Source Source
 	// Attempt is the number of the execution the outcome comes from, 1 for the first.
 	Attempt int
+	// Final reports whether the next call with this key gets the same: the outcome is recorded, or the
+	// error stays until the record expires or an operator acts. A worker acknowledges its job if it is
+	// true, and has it delivered again if it is false.
+	Final bool
 	// RecordedAt is when the outcome was recorded, by the clock of the process that ran fn; zero
 	// when it was not.
 	RecordedAt time.Time

@@ -3,24 +3,27 @@ package idempotent
 import (
 	"bytes"
 	"context"
+	"errors"
 	"sync/atomic"
 	"time"
 
+	"github.com/idempotent-go/idempotent/internal/errtree"
 	"github.com/idempotent-go/idempotent/internal/flight"
 	"github.com/idempotent-go/idempotent/internal/lease"
 	"github.com/idempotent-go/idempotent/internal/record"
 )
 
-// A settlement is what callers get who did not run fn: rec, err beside it, or err alone.
+// A sharedResult is what callers that did not run fn receive: a record, a record and an error, or only
+// an error.
 type sharedResult struct {
 	rec    *record.Record
 	stored bool
-	shared bool // rec may be: with other callers
+	shared bool // other callers may hold rec too
 	source Source
 	err    error
 }
 
-// A result is what one call came to: a settlement or, if it ran fn, what there is to say of that.
+// A result is what one call returns: a shared result, or its own execution's.
 type result struct {
 	sharedResult
 	own *ownResult
@@ -28,7 +31,7 @@ type result struct {
 
 func failure(err error) sharedResult { return sharedResult{err: err} }
 
-// joined is what the settlement of a leader is to its followers.
+// joined turns the leader's result into its followers'.
 func (s sharedResult) joined() sharedResult {
 	s.shared = true
 	if s.source == Executed {
@@ -37,24 +40,38 @@ func (s sharedResult) joined() sharedResult {
 	return s
 }
 
-// What a call has of a fn that it ran.
+// report describes a shared result whose value decoded with err.
+func (s *sharedResult) report(err error) (r Report) {
+	if s.rec == nil || err != nil {
+		return Report{Final: isFinal(err) || isFinal(s.err)}
+	}
+	r = Report{Source: s.source, Attempt: int(s.rec.Attempt), Final: s.stored}
+	if s.stored {
+		r.RecordedAt = s.rec.At
+	}
+	return r
+}
+
+// An ownResult is the result of an fn that this call ran.
 type ownResult struct {
 	value   any
 	fnErr   error
-	err     error      // of this package, beside it
-	hookErr *HookError // ShouldIgnoreError panicked
+	err     error      // of this package, beside the value
+	hookErr *HookError // ShouldIgnoreError or UnknownErrors panicked
 	attempt uint32
-	at      time.Time // recorded at, zero if not
+	at      time.Time // when it was recorded, zero if it was not
 
-	panicked *PanicError // detached only: for the caller to panic with
-	exited   bool        // detached only: for the caller to exit as well
+	panicked *PanicError // detached only: the caller panics with its value
+	exited   bool        // detached only: the caller's goroutine exits as well
 }
 
-// A finding is what an attempt to own an operation came to; exactly one of lease and rec is set.
+// A claimResult is the result of trying to acquire a key: a lease if we own it now, otherwise the
+// record found there. Exactly one is set.
 type claimResult struct {
-	lease *lease.Lease   // the operation is ours
-	rec   *record.Record // running by somebody else, or done
-	left  time.Duration
+	lease   *lease.Lease
+	rec     *record.Record // of another owner, or finished
+	left    time.Duration  // of another owner's lease, where it was read
+	endless bool           // the record has no expiry, so that its lease cannot be read from it
 	// stored is false for an ignored error that its owner shares.
 	stored bool
 	waited bool // for it
@@ -63,7 +80,7 @@ type claimResult struct {
 // final reports whether there is nothing to wait for.
 func (f *claimResult) final() bool { return f.lease != nil || f.rec.Kind == record.KindDone }
 
-// settlement is what a finding that is final and not ours is to callers.
+// shared turns a finished record into the result of its callers.
 func (f *claimResult) shared() sharedResult {
 	s := sharedResult{rec: f.rec, stored: f.stored, source: Replayed}
 	if f.waited {
@@ -72,18 +89,18 @@ func (f *claimResult) shared() sharedResult {
 	return s
 }
 
-// A standing is where the callers of one key in this process stand.
+// A flightState is what the leader of a key knows, for its followers in this process.
 type flightState struct {
 	phase       phase
-	fingerprint []byte       // running: what for
-	lease       clock        // running: what is left of the owner's lease
-	outcome     sharedResult // when settled
+	fingerprint []byte       // of the running execution
+	lease       clock        // what is left of the owner's lease; nil if there is no known owner
+	outcome     sharedResult // once settled
 }
 
 // A clock says how much time is left.
 type clock interface{ Left() time.Duration }
 
-// until is the clock of a fixed moment.
+// until is the clock of a fixed time.
 type until time.Time
 
 func (u until) Left() time.Duration { return max(0, time.Until(time.Time(u))) }
@@ -95,7 +112,7 @@ const (
 	phaseRunning
 )
 
-// leading is the leader's end of a flight. It is ended once, by the leader or by the loss of its
+// A leadership is the leader's end of a flight. It ends once: by the leader, or by the loss of its
 // lease.
 type leadership struct {
 	call *flight.Call[flightState]
@@ -108,14 +125,14 @@ func (l *leadership) settle(s sharedResult) {
 	}
 }
 
-// vacate leaves the lead to the next in line, unless the flight is settled.
-func (l *leadership) vacate(last flightState) {
+// handOver lets the next in line lead, unless the flight is settled.
+func (l *leadership) handOver(last flightState) {
 	if l.over.CompareAndSwap(false, true) {
 		l.call.HandOver(last)
 	}
 }
 
-// replay is what a caller gets that did not run fn.
+// replay checks a shared result against the caller's options, and reports it.
 func (c *events) replay(ctx context.Context, key string, cfg *runConfig, s sharedResult) sharedResult {
 	if s.rec == nil {
 		return s
@@ -137,7 +154,7 @@ func checkFingerprint(own, other []byte) error {
 	return nil
 }
 
-// firstFingerprint is the first fingerprint that says something.
+// firstNonEmpty returns the first fingerprint that is not empty.
 func firstNonEmpty(a, b []byte) []byte {
 	if len(a) > 0 {
 		return a
@@ -145,14 +162,98 @@ func firstNonEmpty(a, b []byte) []byte {
 	return b
 }
 
-// report is what there is to report of a settlement whose value decoded with err.
-func (s *sharedResult) report(err error) (r Report) {
-	if s.rec == nil || err != nil {
-		return Report{}
+// notOutcomes are this package's errors that say nothing final about an fn that returns them: a nested
+// Run did not run its fn, or does not know what that did. The outer fn may have had other effects before.
+var notOutcomes = []error{
+	ErrUnavailable, ErrInProgress, ErrClosed, ErrKeyReused, ErrInterrupted, ErrCorruptRecord,
+	ErrInvalidKey, ErrInvalidOption, ErrNotFound, ErrLeaseLost, ErrNotRecorded,
+}
+
+// isUnknown reports whether fn's error leaves its effect unknown, so that it must not be replayed as
+// final. hookErr says that the caller's predicate panicked; the error counts as unknown then, because
+// the mistake costs a question at the provider instead of a second effect.
+func (p *execution) isUnknown(r *fnResult) (unknown bool, hookErr *HookError) {
+	err := r.cause()
+	if err == nil {
+		return false, nil
 	}
-	r = Report{Source: s.source, Attempt: int(s.rec.Attempt)}
-	if s.stored {
-		r.RecordedAt = s.rec.At
+	marked := false
+	errtree.Walk(err, func(node error) bool {
+		_, marked = node.(*unknownError)
+		return !marked
+	})
+	if marked || errtree.Contains(err, notOutcomes...) {
+		return true, nil
 	}
-	return r
+	if unknown, hookErr = ask("UnknownErrors", p.op.cfg.unknown, err); unknown || hookErr != nil {
+		return true, hookErr
+	}
+	if !p.contextEnded(err) {
+		return false, nil
+	}
+	return isCutShort(err, context.Cause(p.fnCtx)) || !p.errors.covers(err), nil
+}
+
+// earlyTimer is how long before a context's deadline an error counts as caused by it. A driver sets its
+// own timer from the deadline, and that can fire a moment before the context ends. earlyTimeout is the
+// same for an error that says it is a timeout: some drivers count in whole seconds.
+const (
+	earlyTimer   = 50 * time.Millisecond
+	earlyTimeout = time.Second
+)
+
+// contextEnded reports whether fn's context had ended when fn returned err, or was about to.
+func (p *execution) contextEnded(err error) bool {
+	if p.fnCtx.Err() != nil {
+		return true
+	}
+	deadline, ok := p.fnCtx.Deadline()
+	if !ok {
+		return false
+	}
+	early := earlyTimer
+	if isTimeout(err) {
+		early = earlyTimeout
+	}
+	return deadline.Sub(p.ended) <= min(early, deadline.Sub(p.began)/4)
+}
+
+// isCutShort reports whether err says itself that the end of the context caused it.
+func isCutShort(err, cause error) bool {
+	return errtree.Contains(err, context.Canceled, context.DeadlineExceeded) ||
+		cause != nil && errtree.Contains(err, cause) || isTimeout(err)
+}
+
+// isTimeout reports whether err, or an error it wraps, is a timeout.
+func isTimeout(err error) (is bool) {
+	errtree.Walk(err, func(node error) bool {
+		timeout, ok := node.(interface{ Timeout() bool })
+		is = ok && timeout.Timeout() || errtree.Matches(node, context.DeadlineExceeded)
+		return !is
+	})
+	return is
+}
+
+// ask calls a predicate of the caller's. A nil predicate answers no.
+func ask(name string, predicate func(error) bool, err error) (yes bool, panicked *HookError) {
+	if predicate == nil {
+		return false, nil
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			yes, panicked = false, &HookError{Hook: name, Value: p}
+		}
+	}()
+	return predicate(err), nil
+}
+
+// isFinal reports whether an error of this package stays the same for every later call with the key,
+// until the record expires or an operator acts.
+func isFinal(err error) bool {
+	for _, final := range []error{ErrKeyReused, ErrInterrupted, ErrCorruptRecord, ErrInvalidKey, ErrInvalidOption} {
+		if errors.Is(err, final) {
+			return true
+		}
+	}
+	return false
 }

@@ -5,9 +5,8 @@ import (
 	"errors"
 	"time"
 
-	"github.com/idempotent-go/idempotent/internal/flight"
-
 	"github.com/idempotent-go/idempotent/internal/backoff"
+	"github.com/idempotent-go/idempotent/internal/flight"
 	"github.com/idempotent-go/idempotent/internal/pipeline"
 	"github.com/idempotent-go/idempotent/internal/pubsub"
 	"github.com/idempotent-go/idempotent/internal/record"
@@ -15,27 +14,29 @@ import (
 	"github.com/idempotent-go/idempotent/internal/store"
 )
 
-// unconfirmedPoll is how often a waiter reads while its subscription does not stand.
+// unconfirmedPoll is how often a waiter reads while its subscription is not confirmed, when a message
+// could pass it by.
 const unconfirmedPoll = time.Second
 
-// waiting is for the outcomes of other processes.
+// waiting waits for the outcomes of other processes. It reads, subscribes and takes keys over; it never
+// runs fn.
 type waiting struct {
 	*locker
 	hub *pubsub.Hub
 }
 
-// acquire owns the operation or finds its outcome, waiting for somebody else's execution if need
-// be.
+// acquire acquires the key, or finds its outcome. While another process owns the key, it waits.
 func (c *waiting) acquire(ctx context.Context, op *operation, lead *leadership) (claimResult, error) {
 	f, err := c.firstClaim(ctx, op)
-	w, f, err := c.afterClaim(ctx, op, lead, f, err)
+	w, f, err := c.afterFirstClaim(ctx, op, lead, f, err)
 	if w == nil {
 		return f, err
 	}
 	return w.run(ctx)
 }
 
-// firstClaim does not keep a caller that has waited already beyond its context or its patience.
+// firstClaim claims the key. A caller that has waited for another one in this process already is not
+// kept beyond its context or its wait timeout by a claim that hangs.
 func (c *waiting) firstClaim(ctx context.Context, op *operation) (claimResult, error) {
 	if !op.followed {
 		return c.claim(ctx, op)
@@ -45,23 +46,25 @@ func (c *waiting) firstClaim(ctx context.Context, op *operation) (claimResult, e
 	return w.try(ctx, (*locker).claim)
 }
 
-// waitAfter returns the wait that a claim leads to or, if that is nil, what the claim came to.
-func (c *waiting) afterClaim(ctx context.Context, op *operation, lead *leadership, f claimResult, err error) (*wait, claimResult, error) {
+// afterFirstClaim decides what follows the first claim. It returns a wait if another process holds the
+// key, otherwise the claim's own result.
+func (c *waiting) afterFirstClaim(ctx context.Context, op *operation, lead *leadership, f claimResult, err error) (*wait, claimResult, error) {
 	if op.followed && !op.cfg.noWait && errors.Is(err, ErrUnavailable) {
-		// It waits already, and an outage does not end that. Others need not wait with it.
+		// The caller waits already, and an outage does not end a wait. Others need not wait with it.
 		lead.call.Publish(flightState{phase: phaseRunning})
 		return c.newWait(op, lead, record.Token{}), claimResult{}, nil
 	}
 	if err != nil || f.final() {
 		return nil, f, err
 	}
+	// Another request under this key is an error whether its execution ends or not.
 	if err := checkFingerprint(op.cfg.fingerprint, f.rec.Fingerprint); err != nil {
 		return nil, claimResult{}, err
 	}
 	if !op.cfg.noWait {
 		return c.newWait(op, lead, f.rec.Token), claimResult{}, nil
 	}
-	f, err = c.look(ctx, op)
+	f, err = c.look(ctx, op) // what is left of the owner's lease; a dead owner's key is taken over
 	if err != nil || f.final() {
 		return nil, f, err
 	}
@@ -72,31 +75,31 @@ func (c *waiting) afterClaim(ctx context.Context, op *operation, lead *leadershi
 type wait struct {
 	core     *waiting
 	op       *operation
-	read     step                      // what to do when something may have changed
-	claim    step                      // what to do when the key is free
-	call     *flight.Call[flightState] // who is told where it stands; nil if nobody
+	read     step                      // taken when something may have changed
+	claim    step                      // taken when the key is free
+	call     *flight.Call[flightState] // whose followers learn what this wait learns; nil without any
 	waiter   *pubsub.Waiter
-	timer    *time.Timer // for when to read even if nobody calls, or to give up
+	timer    *time.Timer // for the next read without a message, or for the end of the wait
 	began    time.Time
 	deadline time.Time
 	pause    backoff.Backoff // between reads that fail
 
 	owner     record.Token // whose execution this waits for
-	confirmed bool
-	leaseEnd  time.Time // of the owner, as far as known
-	trouble   error     // why the last read failed
+	confirmed bool         // the subscription is
+	leaseEnd  time.Time    // of the owner, as far as known
+	trouble   error        // why the last read failed
 }
 
-// A step of the protocol.
+// A step is one step of the protocol.
 type step func(*locker, context.Context, *operation) (claimResult, error)
 
-// newWait is the wait of a leader, for the execution of owner.
+// newWait returns the wait of a leader, for the execution of owner.
 func (c *waiting) newWait(op *operation, lead *leadership, owner record.Token) *wait {
 	return &wait{core: c, op: op, owner: owner, read: (*locker).look, claim: (*locker).claim, call: lead.call}
 }
 
-// run waits for somebody else's execution: until its outcome, until it is ours, or until the caller
-// has enough.
+// run waits for the current owner. It returns when the outcome is recorded, when this process takes
+// over, or when the caller's context or wait timeout ends.
 func (w *wait) run(ctx context.Context) (f claimResult, err error) {
 	w.begin(ctx)
 	defer func() { w.end(ctx, err) }()
@@ -113,13 +116,14 @@ func (w *wait) run(ctx context.Context) (f claimResult, err error) {
 	}
 }
 
+// begin subscribes before it reads for the first time, so that no outcome falls in between.
 func (w *wait) begin(ctx context.Context) {
 	w.began = time.Now()
 	w.deadline = w.op.waitDeadline()
 	w.core.observe(ctx, Event{Kind: EventWaitStarted, Key: w.op.key})
 	w.waiter = w.core.hub.Watch(ctx, w.op.name)
 	w.timer = time.NewTimer(0)
-	w.readIn(unconfirmedPoll)
+	w.readIn(unconfirmedPoll) // unless the confirmation wakes it earlier, as it usually does
 	w.pause = backoff.Backoff{First: 20 * time.Millisecond, Limit: unconfirmedPoll}
 }
 
@@ -132,12 +136,12 @@ func (w *wait) end(ctx context.Context, err error) {
 // readIn sets the timer for the next read, or for the end of the wait if that comes first.
 func (w *wait) readIn(d time.Duration) { w.timer.Reset(min(d, time.Until(w.deadline))) }
 
-// hear returns the step to take when there is something to hear or to read. When it is nil, the wait
-// is over.
+// next blocks until a message, a timer or the context fires, and returns the step to take, or nil if the
+// wait has ended.
 func (w *wait) next(ctx context.Context) (next step, f claimResult, err error) {
 	select {
 	case <-ctx.Done():
-		return nil, claimResult{}, both(contextError(ctx), w.trouble)
+		return nil, claimResult{}, contextError(ctx)
 	case <-w.op.closing:
 		return nil, claimResult{}, ErrClosed
 	case <-w.timer.C:
@@ -155,13 +159,16 @@ func (w *wait) next(ctx context.Context) (next step, f claimResult, err error) {
 	if len(message) > 0 && message[0] == store.MessageFree {
 		return w.claim, claimResult{}, nil
 	}
+	// A confirmation, a lost connection, a message without the record: the record says what is so.
 	return w.read, claimResult{}, nil
 }
 
-// errImpatient marks an error that says more about the caller's patience than about Redis.
-var errWaitTimeout = errors.New("the wait is over")
+// errWaitTimeout marks an error caused by this caller's wait timeout. It must not be shared with other
+// callers.
+var errWaitTimeout = errors.New("the wait timed out")
 
-// enough is the error of a wait that took too long.
+// timeoutErr returns the error of a wait that timed out: the last Redis error if reads were failing,
+// otherwise an InProgressError.
 func (w *wait) timeoutErr() error {
 	if w.trouble != nil {
 		return &causeError{text: w.trouble.Error(), sentinel: errWaitTimeout, cause: w.trouble}
@@ -169,8 +176,8 @@ func (w *wait) timeoutErr() error {
 	return &InProgressError{RetryAfter: max(0, time.Until(w.leaseEnd))}
 }
 
-// outcomeIn returns the outcome that a message carries, if it is that of the execution waited
-// for. Others can be heard too, since Redis has one set of channels for all its databases.
+// outcomeIn returns the outcome in a message, if it is that of the execution waited for. Messages of other
+// executions can arrive, because Redis has one set of channels for all its databases.
 func (w *wait) outcomeIn(message []byte) (claimResult, bool) {
 	if len(message) == 0 || message[0] != store.MessageRecord && message[0] != store.MessageShared {
 		return claimResult{}, false
@@ -182,8 +189,8 @@ func (w *wait) outcomeIn(message []byte) (claimResult, bool) {
 	return claimResult{rec: rec, stored: message[0] == store.MessageRecord, waited: true}, true
 }
 
-// judge says whether the wait is over with what was found. If not, it sets the time of the next
-// look. Redis being away for a while does not end a wait.
+// evaluate reports whether the result of a step ends the wait. If not, it schedules the next read. An
+// outage of Redis does not end a wait.
 func (w *wait) evaluate(f claimResult, err error) (over bool, _ error) {
 	switch {
 	case err == nil && f.final():
@@ -202,7 +209,7 @@ func (w *wait) evaluate(f claimResult, err error) (over bool, _ error) {
 	if err := checkFingerprint(w.op.cfg.fingerprint, f.rec.Fingerprint); err != nil {
 		return true, err
 	}
-	if f.left <= 0 { // just claimed by somebody else: how long for is still to be read
+	if f.left <= 0 { // another process has just claimed the key: the length of its lease must be read
 		w.readIn(w.pause.Next())
 		return false, nil
 	}
@@ -211,7 +218,7 @@ func (w *wait) evaluate(f claimResult, err error) (over bool, _ error) {
 	if w.call != nil {
 		w.call.Publish(flightState{phase: phaseRunning, fingerprint: f.rec.Fingerprint, lease: until(w.leaseEnd)})
 	}
-	sleep := f.left + time.Millisecond // PTTL rounds
+	sleep := f.left + time.Millisecond // PTTL rounds down: a read at the end itself would find the lease alive
 	if !w.confirmed {
 		sleep = min(sleep, unconfirmedPoll)
 	}
@@ -219,14 +226,14 @@ func (w *wait) evaluate(f claimResult, err error) (over bool, _ error) {
 	return false, nil
 }
 
-// ask takes the next step, and returns before Redis answers when ctx or the caller's patience ends.
-// What the step may have made ours is then given back.
+// try takes a step, and returns before Redis answers if the context or the wait timeout ends. What the
+// step acquires after that is released.
 func (w *wait) try(ctx context.Context, next step) (claimResult, error) {
 	w.timer.Reset(time.Until(w.deadline))
 	answers := make(chan answer)
 	left := make(chan struct{})
 	w.core.group.Go(func() {
-		asking := context.WithoutCancel(ctx)
+		detached := context.WithoutCancel(ctx)
 		a := answer{err: redisError(ErrUnavailable, pipeline.ErrHookExited)} // unless the step returns
 		defer func() {
 			if v := recover(); v != nil { // in a hook of the client
@@ -236,11 +243,11 @@ func (w *wait) try(ctx context.Context, next step) (claimResult, error) {
 			case answers <- a:
 			case <-left:
 				if a.lease != nil {
-					w.core.releaseInBackground(asking, w.op, a.lease.Attempt)
+					w.core.releaseInBackground(w.op, a.lease.Attempt)
 				}
 			}
 		}()
-		a.claimResult, a.err = next(w.core.locker, asking, w.op)
+		a.claimResult, a.err = next(w.core.locker, detached, w.op)
 	})
 	select {
 	case a := <-answers:
@@ -254,7 +261,7 @@ func (w *wait) try(ctx context.Context, next step) (claimResult, error) {
 	}
 }
 
-// An answer is what a step came to.
+// An answer is the result of a step.
 type answer struct {
 	claimResult
 	err error

@@ -31,6 +31,9 @@ type ErrorDef struct {
 	err  error
 	// match stores the node of an error tree, if this definition covers it.
 	match func(node error) (data []byte, ok bool, err error)
+	// foreign says that the error is another package's, and not a statement of the program's own about
+	// what its fn did.
+	foreign bool
 	// once says that one match is as good as many.
 	once bool
 	// restore makes the error of what match stored.
@@ -174,6 +177,23 @@ func (r *ErrorRegistry) encode(err error, lost func(code string)) []byte {
 		panic(encErr)
 	}
 	return data
+}
+
+// covers reports whether err holds a registered error, which by that has a known meaning.
+func (r *ErrorRegistry) covers(err error) (found bool) {
+	for _, d := range r.list {
+		if d.foreign {
+			continue
+		}
+		errtree.Walk(err, func(node error) bool {
+			_, found, _ = d.match(node)
+			return !found
+		})
+		if found {
+			return true
+		}
+	}
+	return false
 }
 
 // find lists the registered errors in err.

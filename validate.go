@@ -37,8 +37,10 @@ func validateConfig(c *config, client redis.UniversalClient) error {
 	if c.logger == nil {
 		errs = append(errs, invalid("WithLogger", "logger", "nil", "a logger"))
 	}
-	if c.observer != nil && isNil(reflect.ValueOf(c.observer)) {
-		errs = append(errs, invalid("WithObserver", "observer", "nil", "an observer"))
+	for _, o := range c.observers {
+		if isNil(reflect.ValueOf(o)) {
+			errs = append(errs, invalid("WithObserver", "observer", "nil", "an observer"))
+		}
 	}
 	if c.errors == nil {
 		errs = append(errs, invalid("WithErrors", "registry", "nil", "a registry"))
@@ -47,6 +49,9 @@ func validateConfig(c *config, client redis.UniversalClient) error {
 	}
 	if c.run.report != nil {
 		errs = append(errs, invalid("WithReport", "report", "given to New", "given to Run"))
+	}
+	for _, name := range c.twice {
+		errs = append(errs, invalid("New", name, "given twice", "once"))
 	}
 	errs = append(errs, validateRun(&c.run))
 	return errors.Join(errs...)
@@ -101,6 +106,12 @@ func validateRun(c *runConfig) error {
 	}
 	if c.interrupted > Refuse {
 		errs = append(errs, invalid("WithInterrupted", "policy", fmt.Sprint(c.interrupted), "Rerun or Refuse"))
+	}
+	if c.commitWaitSet && c.commitWait <= 0 {
+		errs = append(errs, invalid("WithCommitWait", "wait", c.commitWait.String(), "more than 0"))
+	}
+	if c.nilUnknown {
+		errs = append(errs, invalid("WithUnknownErrors", "function", "nil", "a function"))
 	}
 	if c.report == nilReport {
 		errs = append(errs, invalid("WithReport", "report", "nil", "a Report to fill in"))

@@ -33,7 +33,7 @@ func TestInvalidOptions(t *testing.T) {
 		"WithWaitTimeout: timeout is 0s":                idemhttp.WithWaitTimeout(0),
 		"WithTTL: ttl is 0s":                            idemhttp.WithTTL(0),
 		"WithLease: lease is 1ms":                       idemhttp.WithLease(time.Millisecond),
-		`namespace is "a:b"`:             idemhttp.WithNamespace("a:b"),
+		`namespace is "a:b"`:                            idemhttp.WithNamespace("a:b"),
 		"WithInterrupted: policy is 9":                  idemhttp.WithInterrupted(9),
 		"WithObserver: observer is nil":                 idemhttp.WithObserver(nil),
 		"WithObserver: observer is nil; allowed":        idemhttp.WithObserver(idempotent.ObserverFunc(nil)),

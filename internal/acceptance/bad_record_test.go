@@ -139,7 +139,7 @@ func operations(t testing.TB, x *executor) map[string]func(ctx context.Context, 
 		},
 		"Get":     func(ctx context.Context, key string) error { _, err := x.Get(ctx, key); return err },
 		"Peek":    func(ctx context.Context, key string) error { _, err := x.Peek(ctx, key); return err },
-		"Resolve": func(ctx context.Context, key string) error { return x.Resolve(ctx, key, secret) },
+		"Resolve": func(ctx context.Context, key string) error { return resolve(x, ctx, key, secret) },
 	}
 }
 
@@ -277,7 +277,7 @@ func FuzzStrangersUnderTheName(f *testing.F) {
 			require.ErrorIs(t, err, idempotent.ErrCorruptRecord)
 		}
 		_, _ = x.Get(ctx, key, idempotent.WithNoWait())
-		_ = x.Resolve(ctx, key, "settled")
+		_ = resolve(x, ctx, key, "settled")
 		require.NoError(t, x.Forget(ctx, key))
 	})
 }

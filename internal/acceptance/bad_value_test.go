@@ -117,7 +117,7 @@ func cannotEncode[T any](w *world, name string, value T, codec idempotent.Codec[
 
 	_, err = b.Get(ctx, name)
 	require.ErrorIs(w, err, idempotent.ErrInterrupted, name)
-	err = b.Resolve(ctx, name, value)
+	err = resolve(b, ctx, name, value)
 	require.Error(w, err, name)
 	keepSecret(w, err)
 	_, err = b.Run(ctx, name, fn)

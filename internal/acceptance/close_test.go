@@ -111,7 +111,7 @@ func TestClosed(t *testing.T) {
 		_, err = x.Peek(w.Context(), "order-1")
 		require.ErrorIs(w, err, idempotent.ErrClosed)
 		require.ErrorIs(w, x.Forget(w.Context(), "order-1"), idempotent.ErrClosed)
-		require.ErrorIs(w, x.Resolve(w.Context(), "order-1", "v"), idempotent.ErrClosed)
+		require.ErrorIs(w, resolve(x, w.Context(), "order-1", "v"), idempotent.ErrClosed)
 		assert.Zero(w, p.count())
 	})
 }

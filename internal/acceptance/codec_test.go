@@ -488,7 +488,7 @@ func TestValueThatDoesNotEncodeIsRefusedByResolve(t *testing.T) {
 			"panic": func(string) ([]byte, error) { panic(errCodec) },
 		} {
 			e := executorOn[string](t, idemtest.NewRedis(t), idempotent.WithCodec[string](codecOf[string]{encode: encode}))
-			err := e.Resolve(t.Context(), "key", secret)
+			err := resolve(e, t.Context(), "key", secret)
 			require.ErrorIs(t, err, errCodec, name)
 			assert.NotContains(t, err.Error(), secret, name)
 			status, err := e.Peek(t.Context(), "key")
@@ -608,7 +608,7 @@ func TestForeignBytesAreCorrupt(t *testing.T) {
 					_, err := e.Peek(t.Context(), "key")
 					require.ErrorIs(t, err, idempotent.ErrCorruptRecord)
 					if name != "empty" { // for an operator, nothing is there
-						require.ErrorIs(t, e.Resolve(t.Context(), "key", "settled"), idempotent.ErrCorruptRecord)
+						require.ErrorIs(t, resolve(e, t.Context(), "key", "settled"), idempotent.ErrCorruptRecord)
 					}
 					assert.Equal(t, before, stored(t, rdb, "idempotent:ns:key"))
 

@@ -173,7 +173,7 @@ func TestEveryKeyExpires(t *testing.T) {
 		x.start(w.Context(), "error", p.charge).wait(w)
 		p.answer("", errBusy)
 		x.start(w.Context(), "ignored", p.charge).wait(w)
-		require.NoError(w, x.Resolve(w.Context(), "resolved", "settled"))
+		require.NoError(w, resolve(x, w.Context(), "resolved", "settled"))
 		ctx, cancel := context.WithCancel(w.Context())
 		c := x.start(ctx, "abandoned", p.chargeOrLeave)
 		for range 4 {

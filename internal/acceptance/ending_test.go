@@ -119,13 +119,13 @@ func TestDeadlineEndsFn(t *testing.T) {
 	})
 }
 
-// fn's outcome counts even if its caller's context has ended meanwhile.
+// A value, and an error that is registered, count even if the caller's context has ended meanwhile.
 func TestOutcomeAfterContextEnded(t *testing.T) {
 	declined := errors.New("declined")
 	for name, a := range map[string]answer{"value": {value: "charged"}, "error": {err: declined}} {
 		t.Run(name, func(t *testing.T) {
 			everywhere(t, func(w *world) {
-				x := w.executor()
+				x := w.executor(idempotent.WithErrors(idempotent.NewErrorRegistry(idempotent.Sentinel("declined", declined))))
 				p := w.provider()
 				ctx, cancel := context.WithCancel(w.Context())
 				first := x.start(ctx, "order-1", p.charge)

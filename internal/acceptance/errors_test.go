@@ -102,8 +102,8 @@ func TestEachFailureHasItsError(t *testing.T) {
 			return s.e.Run(s.Context(), "key", forbidden[string](s))
 		}, []error{idempotent.ErrCorruptRecord}, ""},
 		{"resolved twice", func(s stage) (string, error) {
-			require.NoError(s, s.e.Resolve(s.Context(), "key", "a"))
-			return "", s.e.Resolve(s.Context(), "key", "b")
+			require.NoError(s, resolve(s.e, s.Context(), "key", "a"))
+			return "", resolve(s.e, s.Context(), "key", "b")
 		}, []error{idempotent.ErrAlreadyRecorded}, ""},
 		{"bad key", func(s stage) (string, error) {
 			return s.e.Run(s.Context(), "", forbidden[string](s))

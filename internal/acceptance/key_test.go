@@ -71,7 +71,7 @@ func TestKeyLengths(t *testing.T) {
 			key := strings.Repeat("k", length)
 			_, err := e.Run(t.Context(), key, forbidden[int](t))
 			_, peekErr := e.Peek(t.Context(), key)
-			for _, err := range []error{err, peekErr, e.Forget(t.Context(), key), e.Resolve(t.Context(), key, 1)} {
+			for _, err := range []error{err, peekErr, e.Forget(t.Context(), key), resolve(e, t.Context(), key, 1)} {
 				require.ErrorIs(t, err, idempotent.ErrInvalidKey)
 				assert.ErrorContains(t, err, fmt.Sprintf("%d bytes", length))
 				assert.ErrorContains(t, err, "1 to 1024 bytes")

@@ -128,7 +128,7 @@ func TestRefuse(t *testing.T) {
 				assert.Positive(w, status.TTLLeft)
 				assert.Equal(w, 1, p.count())
 
-				require.NoError(w, third.Resolve(w.Context(), "order-1", "charged, says the provider"))
+				require.NoError(w, resolve(third, w.Context(), "order-1", "charged, says the provider"))
 				third.start(w.Context(), "order-1", p.charge).returned(w, "charged, says the provider")
 				owner.wire.mend()
 				p.answer("charged", nil)

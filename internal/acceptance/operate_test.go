@@ -92,7 +92,7 @@ func TestResolveWakesWaiters(t *testing.T) {
 		<-p.started
 		waiting := other.start(w.Context(), "order-1", p.charge)
 		other.waits(w)
-		require.NoError(w, other.Resolve(w.Context(), "order-1", "charged, says the provider"))
+		require.NoError(w, resolve(other, w.Context(), "order-1", "charged, says the provider"))
 		waiting.returned(w, "charged, says the provider")
 		p.answer("charged", nil)
 		require.ErrorIs(w, first.wait(w).err, idempotent.ErrLeaseLost)
@@ -106,19 +106,19 @@ func TestResolve(t *testing.T) {
 	everywhere(t, func(w *world) {
 		x := w.executor()
 		p := w.provider()
-		require.NoError(w, x.Resolve(w.Context(), "unknown", "settled"), "a key nobody has run")
+		require.NoError(w, resolve(x, w.Context(), "unknown", "settled"), "a key nobody has run")
 		x.start(w.Context(), "unknown", p.charge).returned(w, "settled")
 
 		p.answer("charged", nil)
 		x.start(w.Context(), "order-1", p.charge).returned(w, "charged")
-		require.ErrorIs(w, x.Resolve(w.Context(), "order-1", "other"), idempotent.ErrAlreadyRecorded)
+		require.ErrorIs(w, resolve(x, w.Context(), "order-1", "other"), idempotent.ErrAlreadyRecorded)
 		x.start(w.Context(), "order-1", p.charge).returned(w, "charged")
 
 		p.answer("", errors.New("declined"))
 		x.start(w.Context(), "order-2", p.charge).wait(w)
-		require.ErrorIs(w, x.Resolve(w.Context(), "order-2", "other"), idempotent.ErrAlreadyRecorded)
+		require.ErrorIs(w, resolve(x, w.Context(), "order-2", "other"), idempotent.ErrAlreadyRecorded)
 
-		require.ErrorIs(w, x.Resolve(w.Context(), "order-3", "v", idempotent.WithTTL(-1)), idempotent.ErrInvalidOption)
+		require.ErrorIs(w, resolve(x, w.Context(), "order-3", "v", idempotent.WithTTL(-1)), idempotent.ErrInvalidOption)
 		ctx, cancel := context.WithCancel(w.Context())
 		c := x.start(ctx, "order-3", p.chargeOrLeave)
 		for range 3 {
@@ -126,7 +126,7 @@ func TestResolve(t *testing.T) {
 		}
 		cancel()
 		c.wait(w)
-		require.NoError(w, x.Resolve(w.Context(), "order-3", "settled", idempotent.WithTTL(time.Hour)))
+		require.NoError(w, resolve(x, w.Context(), "order-3", "settled", idempotent.WithTTL(time.Hour)))
 		again := x.start(w.Context(), "order-3", p.charge)
 		again.returned(w, "settled")
 		assert.Equal(w, 1, again.report.Attempt)

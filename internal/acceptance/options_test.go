@@ -83,7 +83,7 @@ func TestBadRunOptions(t *testing.T) {
 				e := executorOn[string](t, rdb)
 				_, err = e.Run(t.Context(), "key", forbidden[string](t), test.opt)
 				refused(t, err, test.texts)
-				refused(t, e.Resolve(t.Context(), "key", "", test.opt), test.texts)
+				refused(t, resolve(e, t.Context(), "key", "", test.opt), test.texts)
 				assert.Zero(t, rdb.DBSize(t.Context()).Val(), "nothing is claimed")
 			})
 		})

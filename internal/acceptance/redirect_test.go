@@ -122,7 +122,7 @@ func (r *redirection) takeOver(t *testing.T) {
 }
 
 func (r *redirection) operate(t *testing.T) {
-	r.follows(t, true, func() { require.NoError(t, r.one.Resolve(t.Context(), "{key} settled", "by hand")) })
+	r.follows(t, true, func() { require.NoError(t, resolve(r.one, t.Context(), "{key} settled", "by hand")) })
 	r.follows(t, true, func() {
 		value, err := r.two.Get(t.Context(), "{key} settled")
 		require.NoError(t, err)

@@ -223,7 +223,7 @@ func TestReplayCacheOfResolvedKeys(t *testing.T) {
 		other.replays(w, "order-1", "charged")
 		require.NoError(w, x.client.Del(w.Context(), w.name("order-1")).Err())
 		x.replays(w, "order-1", "charged")
-		require.NoError(w, x.Resolve(w.Context(), "order-1", "settled"))
+		require.NoError(w, resolve(x, w.Context(), "order-1", "settled"))
 		x.replays(w, "order-1", "settled")
 		w.settled()
 		settled := func() bool {

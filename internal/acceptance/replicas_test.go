@@ -318,7 +318,7 @@ func TestTooFewReplicasForResolve(t *testing.T) {
 	onReplicatedRedis(t, func(w *replicated) {
 		x := w.executor(acked)
 		w.gate.close()
-		assert.ErrorIs(t, x.Resolve(w.Context(), "order", "by hand"), idempotent.ErrNotRecorded)
+		assert.ErrorIs(t, resolve(x, w.Context(), "order", "by hand"), idempotent.ErrNotRecorded)
 		p := w.provider()
 		x.start(w.Context(), "order", p.charge).returned(w, "by hand")
 	})

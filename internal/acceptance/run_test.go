@@ -329,7 +329,7 @@ func TestBadCalls(t *testing.T) {
 			_, err = x.Peek(w.Context(), key)
 			require.ErrorIs(w, err, idempotent.ErrInvalidKey)
 			require.ErrorIs(w, x.Forget(w.Context(), key), idempotent.ErrInvalidKey)
-			require.ErrorIs(w, x.Resolve(w.Context(), key, ""), idempotent.ErrInvalidKey)
+			require.ErrorIs(w, resolve(x, w.Context(), key, ""), idempotent.ErrInvalidKey)
 		}
 		assert.Zero(w, p.count())
 	})

@@ -447,3 +447,11 @@ func (l looks) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 
 // charged is a fn that always succeeds.
 func charged(context.Context) (string, error) { return "charged", nil }
+
+// resolve settles a key, also one under which nothing is stored.
+func resolve[T any](x interface {
+	Resolve(ctx context.Context, key string, value T, opts ...idempotent.RunOption) (idempotent.Status, error)
+}, ctx context.Context, key string, value T, opts ...idempotent.RunOption) error { //nolint:revive // the context is Resolve's
+	_, err := x.Resolve(ctx, key, value, append(opts, idempotent.WithAbsent())...)
+	return err
+}

@@ -70,7 +70,7 @@ func refuseUnknownOutcome(s *scene) {
 	p.answer("", idempotent.OutcomeUnknown(timeout))
 	first.failedWith(s, timeout)
 	waiting.failed(s, idempotent.ErrInterrupted)
-	require.NoError(s, other.Resolve(s.Context(), "order-1", "charged, says the provider"))
+	require.NoError(s, settle(other, s.Context(), "order-1", "charged, says the provider"))
 	for _, x := range []*executor{owner, other} {
 		x.start(s.Context(), "order-1", s.mustNotRun).returned(s, "charged, says the provider", idempotent.Replayed, 1)
 	}
@@ -169,12 +169,12 @@ func forgetWakes(s *scene) {
 func resolve(s *scene) {
 	owner, other := s.pair()
 	p := s.provider()
-	require.NoError(s, other.Resolve(s.Context(), "order-1", "settled"), "a key that nobody has run")
+	require.NoError(s, settle(other, s.Context(), "order-1", "settled"), "a key that nobody has run")
 	owner.start(s.Context(), "order-1", s.mustNotRun).returned(s, "settled", idempotent.Replayed, 1)
 	p.answer("", errors.New("declined"))
 	owner.start(s.Context(), "order-2", p.charge).wait(s)
 	for _, key := range []string{"order-1", "order-2"} {
-		require.ErrorIs(s, other.Resolve(s.Context(), key, "settled otherwise"), idempotent.ErrAlreadyRecorded)
+		require.ErrorIs(s, settle(other, s.Context(), key, "settled otherwise"), idempotent.ErrAlreadyRecorded)
 	}
 	owner.start(s.Context(), "order-2", s.mustNotRun).replayed(s, "declined", idempotent.Replayed)
 }
@@ -186,7 +186,7 @@ func resolveWakes(s *scene) {
 	p.begun(1)
 	waiting := other.start(s.Context(), "order-1", s.mustNotRun)
 	other.looked(s, "order-1")
-	require.NoError(s, other.Resolve(s.Context(), "order-1", "charged, says the provider"))
+	require.NoError(s, settle(other, s.Context(), "order-1", "charged, says the provider"))
 	waiting.returned(s, "charged, says the provider", idempotent.Waited, 1)
 	p.answer("charged", nil)
 	first.failedWith(s, idempotent.ErrLeaseLost)

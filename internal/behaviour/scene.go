@@ -192,7 +192,9 @@ func (c *call) failed(t testing.TB, err error) {
 	require.Nil(t, c.panicked)
 	require.ErrorIs(t, c.err, err)
 	require.Empty(t, c.value)
-	require.Zero(t, c.report)
+	require.Zero(t, c.report.Source)
+	require.Zero(t, c.report.Attempt)
+	require.Zero(t, c.report.RecordedAt)
 }
 
 // failedWith checks the error of a call that ran fn.
@@ -268,4 +270,12 @@ func (x *executor) looked(s *scene, key string) {
 func (s *scene) mustNotRun(context.Context) (string, error) {
 	s.Error("fn ran")
 	return "", nil
+}
+
+// settle settles a key, also one under which nothing is stored.
+func settle[T any](x interface {
+	Resolve(ctx context.Context, key string, value T, opts ...idempotent.RunOption) (idempotent.Status, error)
+}, ctx context.Context, key string, value T, opts ...idempotent.RunOption) error { //nolint:revive // the context is Resolve's
+	_, err := x.Resolve(ctx, key, value, append(opts, idempotent.WithAbsent())...)
+	return err
 }

@@ -1,45 +1,73 @@
+// Package errtree walks the tree of an error, as errors.Is and errors.As do, without trusting the
+// methods of the errors in it. It never changes an error and never formats one.
 package errtree
 
 import "reflect"
 
-// maxErrorNodes keeps an error that wraps itself from taking the process down.
-const maxErrorNodes = 10_000
+// maxNodes keeps an error that wraps itself from taking the process down.
+const maxNodes = 10_000
 
-// visitErrors calls visit with err and what it wraps, in the order in which errors.Is and errors.As
-// look, until it returns false. A method of a foreign error that panics ends the visit, as it ends
-// theirs.
+// Walk calls visit with err and what it wraps, in the order in which errors.Is and errors.As look,
+// until it returns false. A node whose methods panic, such as a nil pointer, costs itself and what it
+// wraps, and no other node: an error marked beside it must still be found.
 func Walk(err error, visit func(node error) (next bool)) {
-	defer func() { _ = recover() }()
-	left := maxErrorNodes
-	walkErrors(err, &left, visit)
+	left := maxNodes
+	visitAll(err, &left, visit)
 }
 
-func walkErrors(err error, left *int, visit func(error) bool) bool {
+func visitAll(err error, left *int, visit func(error) bool) bool {
 	if err == nil || *left == 0 {
 		return true
 	}
 	*left--
-	if !visit(err) {
+	if !safely(err, visit) {
 		return false
 	}
-	switch e := err.(type) {
-	case interface{ Unwrap() error }:
-		return walkErrors(e.Unwrap(), left, visit)
-	case interface{ Unwrap() []error }:
-		for _, inner := range e.Unwrap() {
-			if !walkErrors(inner, left, visit) {
-				return false
-			}
+	one, many := unwrap(err)
+	if one != nil {
+		return visitAll(one, left, visit)
+	}
+	for _, inner := range many {
+		if !visitAll(inner, left, visit) {
+			return false
 		}
 	}
 	return true
 }
 
-// isNode is what errors.Is does at each node of a tree.
+func safely(node error, visit func(error) bool) (next bool) {
+	next = true // a node whose methods panic is passed over
+	defer func() { _ = recover() }()
+	return visit(node)
+}
+
+func unwrap(err error) (one error, many []error) {
+	defer func() { _ = recover() }()
+	switch e := err.(type) {
+	case interface{ Unwrap() error }:
+		return e.Unwrap(), nil
+	case interface{ Unwrap() []error }:
+		return nil, e.Unwrap()
+	}
+	return nil, nil
+}
+
+// Matches reports whether node itself matches target, as errors.Is decides at each node of a tree.
 func Matches(node, target error) bool {
 	if reflect.TypeOf(node) == reflect.TypeOf(target) && reflect.ValueOf(node).Comparable() && node == target {
 		return true
 	}
 	is, ok := node.(interface{ Is(error) bool })
 	return ok && is.Is(target)
+}
+
+// Contains reports whether a node of err's tree matches one of targets.
+func Contains(err error, targets ...error) (found bool) {
+	Walk(err, func(node error) bool {
+		for _, target := range targets {
+			found = found || Matches(node, target)
+		}
+		return !found
+	})
+	return found
 }

@@ -1,26 +1,17 @@
 package lifecycle
 
-import (
-	"context"
-	"sync/atomic"
-	"time"
-
-	"github.com/idempotent-go/idempotent/internal/backoff"
-)
+import "context"
 
 // A Group is what runs in an executor: the calls, and the work in the background.
 type Group struct {
 	*gate
 	Closing context.Context // ends when close begins
 	end     context.CancelFunc
-	limit   time.Duration
-
-	retrying atomic.Int32 // see Repeat
 }
 
-// NewGroup makes a group whose work in the background is given up after limit.
-func NewGroup(limit time.Duration) *Group {
-	g := &Group{gate: newGate(), limit: limit}
+// NewGroup returns an open group.
+func NewGroup() *Group {
+	g := &Group{gate: newGate()}
 	g.Closing, g.end = context.WithCancel(context.Background())
 	return g
 }
@@ -32,22 +23,3 @@ func (g *Group) Close() (first bool) {
 	}
 	return first
 }
-
-// Repeat repeats try in the background until it succeeds, for the limit at most: by then its use is
-// over. Shut ends the repetition. When Redis is away for many at once, most are left alone.
-func (g *Group) RetryInBackground(ctx context.Context, try func(context.Context) error) {
-	if g.retrying.Add(1) > maxRetrying {
-		g.retrying.Add(-1)
-		return
-	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), g.limit)
-	stop := context.AfterFunc(g.Closing, cancel)
-	g.Go(func() {
-		defer g.retrying.Add(-1)
-		defer cancel()
-		defer stop()
-		_ = backoff.Retry(ctx, func() error { return try(context.WithoutCancel(ctx)) }, nil)
-	})
-}
-
-const maxRetrying = 64

@@ -209,20 +209,6 @@ func (s *Store) commitVia(ctx context.Context, via pipeline.Processor, verb, scr
 // one is the number of keys of a script.
 var one any = 1
 
-// release gives the operation up: it deletes the record or puts one without an owner in its place.
-func (s *Store) Release(ctx context.Context, name string, t record.Token, message []byte, stays *record.Record) error {
-	if len(message) > s.MessageLimit && message[0] == MessageShared {
-		message = []byte{MessageRead}
-	}
-	var raw []byte
-	var ttl time.Duration
-	if stays != nil {
-		raw, ttl = stays.Encode(), stays.Retention
-	}
-	_, err := s.call(ctx, releaseScript, name, t[:], s.Publish, message, raw, ttl.Milliseconds())
-	return err
-}
-
 // A renewal is one lease to extend, and how that went.
 type Renewal struct {
 	Name      string
@@ -288,19 +274,19 @@ func queueRenewals(ctx context.Context, pipe redis.Pipeliner, batch []Renewal, e
 	return cmds
 }
 
-// takeOver puts next in the place of the record seen. With retention at or above zero it does so
-// only when that record's lease is over. It returns the record that is there instead, nil if
-// next is stored.
-func (s *Store) TakeOver(ctx context.Context, name string, seen []byte, next []byte, ttl, retention time.Duration, tell bool) (instead []byte, taken bool, err error) {
-	limit, keep, cached := -1, int64(-1), s.CacheChannel // what is put there by hand concerns them too
+// TakeOver replaces the record that was seen by next. If dead is not nil, it does so only if that
+// record's lease is over. It returns the record found instead, nil if next is stored. tell says whether
+// the waiters get next in a message.
+func (s *Store) TakeOver(ctx context.Context, name string, seen []byte, next []byte, ttl time.Duration, dead *record.Record, tell bool) (instead []byte, taken bool, err error) {
+	limit, keep, lease, cached := -1, int64(-1), int64(0), s.CacheChannel // an operator's result concerns the caches too
 	if tell {
 		limit = s.MessageLimit
 	}
-	if retention >= 0 {
-		keep, cached = retention.Milliseconds(), ""
+	if dead != nil {
+		keep, lease, cached = dead.Retention.Milliseconds(), dead.Lease.Milliseconds(), ""
 	}
 	cmd, err := s.run(ctx, takeOverScript, name,
-		HeadOf(seen), next, ttl.Milliseconds(), keep, s.Publish, limit, cached)
+		HeadOf(seen), next, ttl.Milliseconds(), keep, s.Publish, limit, cached, lease)
 	if there, ok := cmd.Val().(string); ok {
 		return []byte(there), false, nil
 	}

@@ -35,19 +35,19 @@ func TestOnlyTheOwnerWrites(t *testing.T) {
 	stored, err := s.Commit(t.Context(), nil, name, done.Encode(), time.Hour)
 	require.NoError(t, err)
 	assert.False(t, stored)
-	require.NoError(t, s.Release(t.Context(), name, stranger, []byte{MessageFree}, nil))
+	require.NoError(t, s.Release(t.Context(), &Release{Name: name, Token: stranger, Message: []byte{MessageFree}}))
 	batch := []Renewal{{Name: name, Token: &stranger, TTLMillis: (9 * time.Hour).Milliseconds()}}
 	s.Renew(t.Context(), batch)
 	require.NoError(t, batch[0].Err)
 	assert.False(t, batch[0].Mine)
-	_, taken, err := s.TakeOver(t.Context(), name, before.Raw, done.Encode(), time.Hour, owner.Retention, false)
+	_, taken, err := s.TakeOver(t.Context(), name, before.Raw, done.Encode(), time.Hour, &owner, false)
 	require.NoError(t, err)
 	assert.False(t, taken, "its lease is not over")
-	_, taken, err = s.TakeOver(t.Context(), name, done.Encode(), (&record.Record{Kind: record.KindDone, Token: record.NewToken(), Attempt: 1, At: time.Now(), Outcome: record.OutcomeValue}).Encode(), time.Hour, -1, false)
+	_, taken, err = s.TakeOver(t.Context(), name, done.Encode(), (&record.Record{Kind: record.KindDone, Token: record.NewToken(), Attempt: 1, At: time.Now(), Outcome: record.OutcomeValue}).Encode(), time.Hour, nil, false)
 	require.NoError(t, err)
 	assert.False(t, taken, "it is not the record that was seen")
 	other := record.Record{Kind: record.KindDone, Token: record.NewToken(), Attempt: 1, At: time.Now(), Outcome: record.OutcomeValue}
-	_, taken, err = s.TakeOver(t.Context(), name, nil, other.Encode(), time.Hour, -1, false)
+	_, taken, err = s.TakeOver(t.Context(), name, nil, other.Encode(), time.Hour, nil, false)
 	require.NoError(t, err)
 	assert.False(t, taken, "none was seen, and there is one")
 

@@ -62,7 +62,8 @@ func (w *worker) forget(key string) {
 // resolve puts a value in that names the call, as fn's name theirs.
 func (w *worker) resolve(key string) {
 	w.settle(key, history.Resolve, func(id string) error {
-		return w.exec.Resolve(context.Background(), key, newCharge(id, 20))
+		_, err := w.exec.Resolve(context.Background(), key, newCharge(id, 20), idempotent.WithAbsent())
+		return err
 	})
 }
 

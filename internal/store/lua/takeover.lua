@@ -5,11 +5,13 @@
 -- ARGV[2]  the new record
 -- ARGV[3]  how long it lives, ms
 -- ARGV[4]  the retention, ms, of the record seen: its lease is over once PTTL is no more than
---          that; -1 to replace it whatever is left of its lease
+--          that; -1 to replace it whatever is left of its lease. A record without an expiry is given
+--          lease + retention: a living owner renews that, and a dead one is taken over after it
 -- ARGV[5]  PUBLISH or SPUBLISH
 -- ARGV[6]  the largest record, in bytes, that travels inside the message; -1 for no message
 -- ARGV[7]  the channel of those who cache: the name up to the key, which is what they are told;
 --          '' to tell them nothing
+-- ARGV[8]  the lease, ms, of the record seen
 -- Returns 1 when the new record is stored, now or by an earlier delivery of the same call, else
 -- the record that is there ('' when none is).
 -- A record starts with version (1 byte), kind (1 byte: R or D) and token (16 bytes).
@@ -20,7 +22,15 @@ if head ~= '' and string.sub(head, 3) == string.sub(ARGV[2], 3, 18) then
   end
   return 1
 end
-local live = tonumber(ARGV[4]) >= 0 and redis.call('PTTL', KEYS[1]) > tonumber(ARGV[4])
+local retention, live = tonumber(ARGV[4]), false
+if retention >= 0 then
+  local left = redis.call('PTTL', KEYS[1])
+  live = left > retention
+  if left == -1 and head == ARGV[1] then
+    redis.call('PEXPIRE', KEYS[1], tonumber(ARGV[8]) + retention)
+    live = true
+  end
+end
 if head ~= ARGV[1] or live then
   return redis.call('GET', KEYS[1]) or ''
 end
