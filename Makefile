@@ -7,7 +7,7 @@
 # make soak    harms workers, network and servers for DURATION and checks what comes of it;
 #              SEED repeats a campaign; verify/soak/README.md has more
 
-MODULES  := . examples verify/integration verify/bench verify/soak
+MODULES  := . demo verify/integration verify/bench verify/soak
 FUZZTIME ?= 30s
 DURATION ?= 60s
 SEED     ?= 0
@@ -15,7 +15,7 @@ SEED     ?= 0
 .PHONY: demo test check redis spec fuzz bench soak
 
 demo:
-	@cd examples && go run ./quickstart
+	@cd demo && go run ./quickstart
 
 test: check redis spec
 	@set -e; for m in $(MODULES); do echo "== go test, $$m"; (cd $$m && go test -race -shuffle=on -timeout 20m ./...); done
