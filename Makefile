@@ -3,11 +3,11 @@
 # make spec    checks the model of the protocol, and installs spin if there is none
 # make fuzz    runs each fuzz target for FUZZTIME
 # make bench   measures beside bare commands and other libraries, and brings docs/performance.md up to
-#              date; BENCHFLAGS="-window 1m" and others, see (cd bench && go run . -help)
+#              date; BENCHFLAGS="-window 1m" and others, see (cd verify/bench && go run . -help)
 # make soak    harms workers, network and servers for DURATION and checks what comes of it;
-#              SEED repeats a campaign; soak/README.md has more
+#              SEED repeats a campaign; verify/soak/README.md has more
 
-MODULES  := . examples integration bench soak
+MODULES  := . demo verify/integration verify/bench verify/soak
 FUZZTIME ?= 30s
 DURATION ?= 60s
 SEED     ?= 0
@@ -15,7 +15,7 @@ SEED     ?= 0
 .PHONY: demo test check redis spec fuzz bench soak
 
 demo:
-	@cd examples && go run ./quickstart
+	@cd demo && go run ./quickstart
 
 test: check redis spec
 	@set -e; for m in $(MODULES); do echo "== go test, $$m"; (cd $$m && go test -race -shuffle=on -timeout 20m ./...); done
@@ -29,13 +29,13 @@ redis:
 
 spec:
 	@scripts/ensure-spin
-	@spec/check
+	@verify/spec/check
 
 fuzz:
 	@set -e; for p in . ./idemhttp; do for f in $$(grep -ho '^func Fuzz[A-Za-z]*' $$p/*_test.go | cut -d' ' -f2); do go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p; done; done
 
 bench: redis
-	@cd bench && go run . -docs ../docs $(BENCHFLAGS)
+	@cd verify/bench && go run . -docs ../../docs $(BENCHFLAGS)
 
 soak: redis
-	@cd soak && go run . -duration $(DURATION) -seed $(SEED)
+	@cd verify/soak && go run . -duration $(DURATION) -seed $(SEED)

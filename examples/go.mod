@@ -6,7 +6,6 @@ replace github.com/idempotent-go/idempotent => ../
 
 require (
 	github.com/alicebob/miniredis/v2 v2.40.0
-	github.com/go-chi/chi/v5 v5.5.0
 	github.com/hibiken/asynq v0.26.0
 	github.com/idempotent-go/idempotent v0.0.0-00010101000000-000000000000
 	github.com/redis/go-redis/v9 v9.23.0

@@ -28,7 +28,7 @@ func readAll(t *testing.T, pattern string) string {
 }
 
 func TestDocumentationNamesTestsThatExist(t *testing.T) {
-	tests := readAll(t, "*_test.go") + readAll(t, "../examples/http/*_test.go")
+	tests := readAll(t, "*_test.go") + readAll(t, "../demo/http/*_test.go")
 	for _, name := range regexp.MustCompile("`((?:Test|Fuzz)[A-Za-z0-9]+)`").FindAllStringSubmatch(readAll(t, "../docs/http.md"), -1) {
 		assert.Contains(t, tests, "\nfunc "+name[1]+"(", "docs/http.md names a test that is not there")
 	}
