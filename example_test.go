@@ -67,28 +67,21 @@ func exampleExecutor[T any](opts ...idempotent.Option) (x *idempotent.Executor[T
 	}
 }
 
-// What is between the two marks is the example of README.md; TestReadmeExampleCompiles compares
-// them.
-func readmeExample(ctx context.Context, rdb redis.UniversalClient, provider *exampleProvider) (Charge, error) {
+// readmeExample is the second block of README.md; TestReadmeSecondBlockIsAnExample compares them.
+func readmeExample(ctx context.Context, charges *idempotent.Executor[Charge], provider *exampleProvider) (Charge, error) {
 	// README: begin
-	charges, err := idempotent.New[Charge](rdb, "payments",
-		idempotent.WithShouldIgnoreError(idempotent.IsRetryable))
-	if err != nil {
-		return Charge{}, err
-	}
-	defer charges.Close()
-
-	return charges.Run(ctx, "order-42", func(ctx context.Context) (Charge, error) {
+	charge, err := charges.Run(ctx, "order-42", func(ctx context.Context) (Charge, error) {
 		info, _ := idempotent.RunInfoFromContext(ctx)
-		if info.Attempt > 1 { // an earlier attempt ended half-way: was the card charged?
+		if info.Attempt > 1 { // an earlier attempt ended without an outcome: was the card charged?
 			charge, found, err := provider.Find(ctx, info.DownstreamKey())
 			if found || err != nil {
-				return charge, idempotent.OutcomeUnknown(err) // nil stays nil; else the next one asks again
+				return charge, idempotent.OutcomeUnknown(err) // a nil err stays nil
 			}
 		}
 		return provider.Charge(ctx, info.DownstreamKey(), 49_99)
 	})
 	// README: end
+	return charge, err
 }
 
 // An order is charged once, however often and by whomever it is asked for.
@@ -124,11 +117,11 @@ func Example() {
 
 // The code of README.md.
 func Example_readme() {
-	rdb, stop := exampleRedis()
+	charges, stop := exampleExecutor[Charge]()
 	defer stop()
 	provider := &exampleProvider{charges: make(map[string]Charge)}
 	for range 2 {
-		fmt.Println(readmeExample(context.Background(), rdb, provider))
+		fmt.Println(readmeExample(context.Background(), charges, provider))
 	}
 	// Output:
 	// {ch_1 4999} <nil>

@@ -116,13 +116,13 @@ type boxedCodec[T any] struct{ Codec[T] }
 
 func (b boxedCodec[T]) given() string { return fmt.Sprintf("a %s (%T)", typeName[Codec[T]](), b.Codec) }
 
-// WithErrors sets which errors come back as themselves on replay. Without it, errors come back
-// with their text and match ErrReplayed only.
+// WithErrors sets which errors match with errors.Is and errors.As on replay. By default none do: a
+// replayed error has its text and matches ErrReplayed only.
 func WithErrors(registry *ErrorRegistry) Option {
 	return once("WithErrors", func(c *config) { c.errors = registry })
 }
 
-// WithHooks sets functions that see, and may change, what a caller gets.
+// WithHooks sets functions that see, and may change, what a caller gets. By default there are none.
 func WithHooks[T any](hooks Hooks[T]) Option {
 	return once("WithHooks", func(c *config) { c.hooks = hooks })
 }
@@ -225,7 +225,7 @@ func WithWaitTimeout(d time.Duration) RunOption {
 
 // WithNoWait makes Run return ErrInProgress at once, with the time left of the owner's lease,
 // instead of waiting. A dead owner's operation is taken over all the same. A later WithWaitTimeout,
-// one given to Run for instance, takes its place.
+// for instance one given to Run, replaces it. By default Run waits, see WithWaitTimeout.
 func WithNoWait() RunOption {
 	return runOption(func(c *runConfig) { c.noWait = true })
 }
@@ -252,8 +252,8 @@ const (
 	ShareWithWaiters
 )
 
-// WithIgnoredErrors sets what waiting callers get when an error is ignored. The policy of the
-// call that ran fn counts.
+// WithIgnoredErrors sets what waiting callers get when an error is ignored: NextWaiterRuns, the
+// default, or ShareWithWaiters. The policy of the call that ran fn counts.
 func WithIgnoredErrors(policy IgnoredPolicy) RunOption {
 	return runOption(func(c *runConfig) { c.ignored = policy })
 }
@@ -270,16 +270,17 @@ const (
 	Refuse
 )
 
-// WithInterrupted sets what becomes of an execution without an outcome. It is refused when either
-// the call that began it or the one that finds it says Refuse.
+// WithInterrupted sets what happens to a key whose execution ended without an outcome, for instance
+// because its owner died: Rerun, the default, or Refuse. If the call that started the execution or
+// the call that finds it chose Refuse, Refuse wins.
 func WithInterrupted(policy InterruptedPolicy) RunOption {
 	return runOption(func(c *runConfig) { c.interrupted = policy })
 }
 
 // WithFingerprint sets a hash of what is asked for, such as the SHA-256 of the request body. A
 // Run with another fingerprint under the same key is ErrKeyReused, while the first one is in
-// flight as well as afterwards. Runs without a fingerprint, nil or empty, match all. More than 32
-// bytes are hashed down to 32.
+// flight as well as afterwards. By default there is none: a Run without a fingerprint, nil or empty,
+// matches all. More than 32 bytes are hashed down to 32.
 func WithFingerprint(fingerprint []byte) RunOption {
 	if len(fingerprint) > record.MaxFingerprintSize {
 		sum := sha256.Sum256(fingerprint)
@@ -325,13 +326,14 @@ func WithAbsent() RunOption {
 // error, and fn's outcome is recorded for later callers. fn runs in a goroutine of its own, with
 // the values of the caller's context and neither its cancellation nor its deadline. A panic
 // reaches the caller, with its value but not on fn's stack, which the Observer gets; after the
-// caller has left, it is recorded and logged.
+// caller has left, it is recorded and logged. By default fn runs on its caller's goroutine and context.
 func WithDetached() RunOption {
 	return runOption(func(c *runConfig) { c.detached = true })
 }
 
-// WithReport has Run fill in report before it returns, also beside an error, unless an option is
-// invalid. Given several times, all reports are filled in. It belongs to one Run: New refuses it.
+// WithReport makes Run fill in report before it returns, with an error as well, unless an option is
+// invalid. By default there is no report. Given several times, all reports are filled in. It belongs to
+// one Run: New refuses it.
 func WithReport(report *Report) RunOption {
 	return runOption(func(c *runConfig) {
 		switch {

@@ -2,6 +2,9 @@ package acceptance
 
 import (
 	"context"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -91,14 +94,6 @@ func goBlocks(t *testing.T, file string) (blocks []string) {
 	return blocks
 }
 
-// The README's example is the very code of example_test.go, which is compiled and run.
-func TestReadmeExampleCompiles(t *testing.T) {
-	blocks := goBlocks(t, "README.md")
-	require.Len(t, blocks, 1)
-	assert.Equal(t, marked(t, "example_test.go", "README"), blocks[0])
-	assert.LessOrEqual(t, len(strings.Split(blocks[0], "\n")), 20, "lines")
-}
-
 func TestDocsTestingExampleCompiles(t *testing.T) {
 	assert.Contains(t, goBlocks(t, "docs/testing.md"), marked(t, "internal/acceptance/docs_test.go", "docs/testing.md"))
 }
@@ -122,13 +117,20 @@ func TestDocsFindings(t *testing.T) {
 	assert.ElementsMatch(t, codes, documented)
 }
 
+// pages are the files of docs.
+func pages(t *testing.T) []string {
+	t.Helper()
+	found, err := fs.Glob(os.DirFS(root), "docs/*.md")
+	require.NoError(t, err)
+	require.NotEmpty(t, found)
+	return found
+}
+
 // documents are the Markdown files that have to be true.
 func documents(t *testing.T) []string {
 	t.Helper()
-	docs, err := fs.Glob(os.DirFS(root), "docs/*.md")
-	require.NoError(t, err)
-	require.NotEmpty(t, docs)
-	return append(docs, "README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")
+	return append(pages(t), "README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md",
+		"verify/spec/README.md", "verify/soak/README.md")
 }
 
 // testNames are the tests, benchmarks, fuzz targets and examples of all modules of the repository.
@@ -230,4 +232,24 @@ func TestDocsLinksLeadSomewhere(t *testing.T) {
 			}
 		}
 	}
+}
+
+// pkg.go.dev replaces a table of options: each one's comment says what holds without it.
+func TestEveryOptionNamesItsDefault(t *testing.T) {
+	files, err := filepath.Glob(filepath.Join(root, "*.go"))
+	require.NoError(t, err)
+	options := 0
+	for _, file := range files {
+		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ParseComments|parser.SkipObjectResolution)
+		require.NoError(t, err)
+		for _, decl := range parsed.Decls {
+			f, ok := decl.(*ast.FuncDecl)
+			if !ok || f.Recv != nil || !strings.HasPrefix(f.Name.Name, "With") {
+				continue
+			}
+			options++
+			assert.Regexp(t, `(?i)\bdefaults?\b`, f.Doc.Text(), "the comment of %s", f.Name.Name)
+		}
+	}
+	assert.Greater(t, options, 15)
 }

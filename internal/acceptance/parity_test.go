@@ -16,7 +16,7 @@ import (
 	"github.com/idempotent-go/idempotent/idemtest"
 )
 
-// The tests of this file go with docs/from-idempotency-redis.md: each shows what has become of one
+// The tests of this file go with docs/migrating.md: each shows what has become of one
 // part of the npm package idempotency-redis 1.5.
 
 // new IdempotentExecutor(redis, {namespace})
