@@ -1,20 +1,21 @@
+// Package errtree owns the walk through what an error wraps. It never calls Is or As of the errors
+// package, because a foreign method that panics or an error that wraps itself must not end a run.
 package errtree
 
 import "reflect"
 
-// maxErrorNodes keeps an error that wraps itself from taking the process down.
-const maxErrorNodes = 10_000
+// maxNodes bounds the walk: an error that wraps itself would never end it.
+const maxNodes = 10_000
 
-// visitErrors calls visit with err and what it wraps, in the order in which errors.Is and errors.As
-// look, until it returns false. A method of a foreign error that panics ends the visit, as it ends
-// theirs.
+// Walk calls visit with err and all it wraps, in the order of errors.Is and errors.As, until visit
+// returns false. A panic in a method of a foreign error ends the walk.
 func Walk(err error, visit func(node error) (next bool)) {
 	defer func() { _ = recover() }()
-	left := maxErrorNodes
-	walkErrors(err, &left, visit)
+	left := maxNodes
+	walk(err, &left, visit)
 }
 
-func walkErrors(err error, left *int, visit func(error) bool) bool {
+func walk(err error, left *int, visit func(error) bool) bool {
 	if err == nil || *left == 0 {
 		return true
 	}
@@ -24,10 +25,10 @@ func walkErrors(err error, left *int, visit func(error) bool) bool {
 	}
 	switch e := err.(type) {
 	case interface{ Unwrap() error }:
-		return walkErrors(e.Unwrap(), left, visit)
+		return walk(e.Unwrap(), left, visit)
 	case interface{ Unwrap() []error }:
 		for _, inner := range e.Unwrap() {
-			if !walkErrors(inner, left, visit) {
+			if !walk(inner, left, visit) {
 				return false
 			}
 		}
@@ -35,7 +36,7 @@ func walkErrors(err error, left *int, visit func(error) bool) bool {
 	return true
 }
 
-// isNode is what errors.Is does at each node of a tree.
+// Matches reports whether node itself is target, as errors.Is decides at each node of a tree.
 func Matches(node, target error) bool {
 	if reflect.TypeOf(node) == reflect.TypeOf(target) && reflect.ValueOf(node).Comparable() && node == target {
 		return true
