@@ -333,8 +333,7 @@ func prepareResolve(settled *record.Record, got store.Reading, cfg *runConfig) (
 // Check looks at the servers behind the client and returns what makes them a bad place for an
 // executor's records, the worst first: each master of a Cluster, each shard of a Ring that is up,
 // the one server otherwise. No findings mean that all was looked at and is well. It is meant for
-// the start of a program, and for a health report now and then: the clocks of the servers are
-// compared with what the last Check of this executor saw.
+// the start of a program, and for a health report now and then.
 //
 // Check reads INFO, CONFIG GET, TIME and ACL DRYRUN. What the client's user may not ask is a
 // FindingNotChecked; without ACL DRYRUN, it tries each command of an executor on a name that is

@@ -41,7 +41,7 @@ func newCore(cfg *config, s *store.Store, codec record.CodecID, encode func(any)
 	sharded := s.Publish == "SPUBLISH"
 	c := &core{
 		locker:   l,
-		waiting:  waiting{locker: l, hub: pubsub.New(s.Servers, sharded, logger)},
+		waiting:  waiting{locker: l, hub: pubsub.NewHub(s.Servers, sharded, logger)},
 		runner:   runner{locker: l, codec: codec, encode: encode, errors: cfg.errors},
 		crowd:    crowd{events: l.events, closing: l.group.Closing},
 		defaults: cfg.run,

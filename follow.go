@@ -49,7 +49,7 @@ func (c *crowd) closingOf(nested bool) <-chan struct{} {
 }
 
 func (c *crowd) joinOptions(cfg *runConfig, began time.Time) (m flight.JoinOptions[flightState]) {
-	m.Deadline, m.Ready = began.Add(cfg.waitTimeout), len(c.observers) == 0
+	m.Deadline = began.Add(cfg.waitTimeout)
 	if cfg.mayLeaveEarly() {
 		m.WakeOn = cfg.wakeOn
 	}

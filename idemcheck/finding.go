@@ -90,8 +90,6 @@ const (
 	FindingShortLease FindingCode = "short-lease"
 	// FindingPubSubBuffer: a subscriber is cut off by a single message of the largest size.
 	FindingPubSubBuffer FindingCode = "pubsub-buffer"
-	// FindingClockJump: the server's clock jumped, or ran wrong, by which leases and TTLs count.
-	FindingClockJump FindingCode = "clock-jump"
 	// FindingClockOff: the clocks of the server and of this machine differ, so one of them is wrong.
 	FindingClockOff FindingCode = "clock-off"
 	// FindingReplicaClock: the clocks of a Cluster's master and its replica differ, so that a

@@ -70,7 +70,6 @@ func TestCluster(t *testing.T) {
 		run  func(clusterWorld)
 	}{
 		{"behaviour", func(w clusterWorld) { behaviour.Run(w.T, w.Cluster.Client(w), w.Cluster.Client(w)) }},
-		{"AutoPipeliner", autoPipelinerOnCluster},
 		{"one subscription connection per master", oneSubscriptionPerMaster},
 		{"processes", processesOnCluster},
 		{"ASK", sentByASK},
@@ -79,7 +78,6 @@ func TestCluster(t *testing.T) {
 		{"slot migrated", slotMigrated},
 		{"slot migrated, others stay", othersStay},
 		{"slot migrated, never learned", neverLearning(slotMigrated)},
-		{"slot migrated, others stay, never learned", neverLearning(othersStay)},
 		{"slot migrated, masters disagree", mastersDisagree},
 		{"slot migrated, leases renewed", renewedWhileMigrated},
 		{"failover", failedOver},

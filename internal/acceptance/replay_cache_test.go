@@ -20,7 +20,7 @@ import (
 
 const (
 	cacheInUse   = "idempotent: replay cache in use"
-	cacheEmptied = "idempotent: replay cache emptied and bypassed until its channel stands"
+	cacheEmptied = "idempotent: replay cache emptied and bypassed until its channel is restored"
 
 	// longestStale is how long the documentation says that a forgotten outcome can be replayed.
 	longestStale = 3 * time.Second

@@ -2,7 +2,6 @@ package acceptance
 
 import (
 	"context"
-	"slices"
 	"testing"
 	"time"
 
@@ -149,43 +148,4 @@ func TestDeferringAutoPipeliner(t *testing.T) {
 		_, err := x.Run(t.Context(), "claim", func(context.Context) (string, error) { panic("nobody owns this") })
 		require.ErrorIs(t, err, idempotent.ErrUnavailable)
 	})
-}
-
-// An AutoPipeliner over a Cluster client uses the Cluster as the bare client does, so that the two
-// hear each other. Were go-redis to put the client elsewhere in it, this would notice.
-func autoPipelinerOnCluster(w clusterWorld) {
-	for name, options := range duplex {
-		w.Run(name, func(t *testing.T) {
-			pipeliner, err := w.Cluster.Client(t).AutoPipelineWithOptions(options)
-			require.NoError(t, err)
-			pair := []redis.UniversalClient{pipeliner, w.Cluster.Client(t)}
-			if options.FullDuplex { // each hears the other
-				slices.Reverse(pair)
-			}
-			w.flush()
-			behaviour.Run(t, pair[0], pair[1])
-			assert.Positive(t, w.calls("ssubscribe"))
-			assert.Zero(t, w.calls("subscribe"))
-			assert.Positive(t, w.calls("spublish"))
-		})
-	}
-}
-
-// A type of one's own around an AutoPipeliner over a Cluster client hides what it is.
-func TestHiddenAutoPipeliner(t *testing.T) {
-	type wrapped struct{ *redis.AutoPipeliner }
-	single := redis.NewClient(&redis.Options{Addr: "127.0.0.1:1"})
-	cluster := redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{"127.0.0.1:1"}})
-	t.Cleanup(func() { _, _ = single.Close(), cluster.Close() })
-	overSingle, err := single.AutoPipeline()
-	require.NoError(t, err)
-	overCluster, err := cluster.AutoPipeline()
-	require.NoError(t, err)
-
-	for _, good := range []redis.UniversalClient{overSingle, overCluster, wrapped{overSingle}} {
-		_, err := idempotent.New[string](good, "default")
-		require.NoError(t, err)
-	}
-	_, err = idempotent.New[string](wrapped{overCluster}, "default")
-	require.ErrorIs(t, err, idempotent.ErrInvalidOption)
 }

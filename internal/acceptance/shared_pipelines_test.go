@@ -144,18 +144,6 @@ func TestCommandsShareWhatConnectionsAreFew(t *testing.T) {
 	})
 }
 
-func TestCrowdOverlapsTwoPipelines(t *testing.T) {
-	inFakeTime(t, func(w *world) {
-		tr := &traffic{}
-		x := w.crowded(1, tr)
-		calls := x.callMany(w, 0, 60)
-		_, pipelines := tr.sent()
-		assert.Equal(w, []int{1, 32}, pipelines)
-		close(tr.goOn)
-		returnedAll(w, 0, calls)
-	})
-}
-
 // A pipeline can be on a connection that is dead, until a timeout.
 func TestLatePipelineHoldsUpNoOther(t *testing.T) {
 	inFakeTime(t, func(w *world) {

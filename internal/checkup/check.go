@@ -27,12 +27,11 @@ type Checker struct {
 	Replicas     int // of WithReplicaAck
 	Sharded      bool
 	Cached       bool
-	clocks       clockBook
 }
 
 // begin starts a Check, which calls ended when it is over; done is closed then.
 func (c *Checker) Start(ctx context.Context, ended func()) (k *Checkup, done <-chan struct{}) {
-	k = &Checkup{core: c, last: c.clocks.recall(), clocks: make(map[string]clockSample)}
+	k = &Checkup{core: c, clocks: make(map[string]clockSample)}
 	over := make(chan struct{})
 	go func() { // a server that hangs may keep it longer than the caller has
 		defer ended()
@@ -46,7 +45,6 @@ func (c *Checker) Start(ctx context.Context, ended func()) (k *Checkup, done <-c
 // A checkup is one Check.
 type Checkup struct {
 	core *Checker
-	last map[string]clockSample // the clocks at the last Check
 
 	mu       sync.Mutex
 	findings []idemcheck.Finding
@@ -69,7 +67,6 @@ func (k *Checkup) run(ctx context.Context) {
 	}
 	looking.Wait()
 	k.replicaClocks(ctx)
-	k.core.clocks.remember(k.clocks)
 }
 
 // add takes what an inspection found.
@@ -77,11 +74,8 @@ func (k *Checkup) add(s *inspection) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.findings = append(k.findings, s.findings...)
-	switch {
-	case s.clock.known():
+	if s.clock.known() {
 		k.clocks[s.address] = s.clock
-	case s.last.known():
-		k.clocks[s.address] = s.last
 	}
 	switch {
 	case s.err != nil && s.address != "":
@@ -203,7 +197,7 @@ func (k *Checkup) noMaster(ctx context.Context, client topology.Cluster) error {
 // inspection begins with the name of the empty key, which is no operation's.
 func (k *Checkup) inspection(address string, client redis.UniversalClient) *inspection {
 	name := record.Name(k.core.Namespace, "")
-	return &inspection{core: k.core, address: address, client: client, name: name, own: name, last: k.last[address]}
+	return &inspection{core: k.core, address: address, client: client, name: name, own: name}
 }
 
 // maxNames bounds the search for a name of each master: with thousands of tries, even one that

@@ -3,7 +3,6 @@ package checkup
 import (
 	"context"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -11,115 +10,52 @@ import (
 	"github.com/idempotent-go/idempotent/idemcheck"
 )
 
-// A moment is one of this process, by a clock that nobody sets and by the one on the wall. The
-// first stands still while the machine is suspended.
-type timestamp struct {
-	steady time.Duration // since some moment
-	wall   time.Time
+// A clockSample is a server's TIME reply with the local time before and after the request.
+type clockSample struct{ sent, received, server time.Time }
+
+func (c clockSample) known() bool { return !c.server.IsZero() }
+
+// ahead returns how far the server's clock is ahead of this machine's, and how wrong that may be: half
+// the round trip.
+func (c clockSample) ahead() (ahead, uncertainty time.Duration) {
+	trip := c.received.Sub(c.sent) // monotonic
+	return c.server.Sub(c.sent.Round(0).Add(trip / 2)), trip / 2
 }
 
-var someMoment = time.Now()
+// clockSlack is a difference that does no harm.
+const clockSlack = 50 * time.Millisecond
 
-func now() timestamp {
-	t := time.Now()
-	return timestamp{t.Sub(someMoment), t.Round(0)}
-}
-
-// A reckoning is what a server's clock said, between two moments.
-type clockSample struct {
-	sent, received timestamp
-	server         time.Time
-}
-
-func (r clockSample) known() bool { return !r.server.IsZero() }
-
-// ahead is how far the server's clock is ahead of this machine's, and how wrong that may be.
-func (r clockSample) ahead() (ahead, doubt time.Duration) {
-	trip := r.received.steady - r.sent.steady
-	return r.server.Sub(r.sent.wall.Add(trip / 2)), trip / 2
-}
-
-// clockBook has the clocks as the last Check saw them.
-type clockBook struct {
-	mu   sync.Mutex
-	last map[string]clockSample // by server
-}
-
-func (b *clockBook) recall() map[string]clockSample {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.last // never written to once it is here
-}
-
-func (b *clockBook) remember(clocks map[string]clockSample) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.last = clocks
-}
-
-const (
-	clockSlack = 50 * time.Millisecond // steps that nobody notices
-	clockDrift = 100                   // one part in so many is how fast a clock is slewed, and more
-)
-
-// excess is how much more than the time it took, from the end of one interval to the beginning of
-// the other, a clock counted; negative if less; 0 if it is within what measuring and slewing do.
-func excess(counted, least, most time.Duration) time.Duration {
-	slack := clockSlack + most/clockDrift
-	switch {
-	case counted > most+slack:
-		return counted - most
-	case counted < least-slack:
-		return counted - least
-	}
-	return 0
-}
-
-// jump is how far the server's clock jumped from one reckoning to the next, and whether the wall
-// clock of this machine went with it.
-func jump(from, to clockSample) (by time.Duration, together bool) {
-	counted := to.server.Sub(from.server)
-	by = excess(counted, to.sent.steady-from.received.steady, to.received.steady-from.sent.steady)
-	byWall := excess(counted, to.sent.wall.Sub(from.received.wall), to.received.wall.Sub(from.sent.wall))
-	return by, by != 0 && byWall == 0
-}
-
-// reckon asks a server for its time.
+// sampleClock asks a server for its time.
 func sampleClock(ctx context.Context, client redis.UniversalClient) (clockSample, error) {
-	sent := now()
+	sent := time.Now()
 	cmd := redis.NewTimeCmd(ctx, "time")
 	_ = client.Process(ctx, cmd) // the error is in cmd
-	return clockSample{sent: sent, received: now(), server: cmd.Val()}, cmd.Err()
+	return clockSample{sent: sent, received: time.Now(), server: cmd.Val()}, cmd.Err()
 }
 
-// readClock begins the inspection, so it also makes the connection, unless there is one.
-func (s *inspection) readClock(ctx context.Context) (r clockSample, known bool) {
-	r, err := sampleClock(ctx, s.client)
+// readClock comes first, since it also makes the connection. Its sample is not used for the comparison:
+// the time to connect would make it uncertain.
+func (s *inspection) readClock(ctx context.Context) (known bool) {
+	sample, err := sampleClock(ctx, s.client)
 	switch {
 	case err == nil:
-		return r, true
+		s.clock = sample
+		return true
 	case replied(err):
 		s.notChecked("TIME", "+time", "the server's clock", err)
 	default:
 		s.err = err
 	}
-	return r, false
+	return false
 }
 
-// checkClock compares the clock with what it was at the beginning of this Check and at the end of
-// the last one.
-func (s *inspection) checkClock(ctx context.Context, first clockSample) {
-	last, known := s.readClock(ctx)
-	if !known {
+// checkClock compares the server's clock with this machine's.
+func (s *inspection) checkClock(ctx context.Context) {
+	if !s.readClock(ctx) {
 		return
 	}
-	s.clock = last
-	s.reportJump(first, last)
-	if s.last.known() {
-		s.reportJump(s.last, first)
-	}
-	ahead, doubt := last.ahead()
-	if off := ahead.Abs() - doubt; off >= max(s.slackOfLease(), time.Second) {
+	ahead, uncertainty := s.clock.ahead()
+	if off := ahead.Abs() - uncertainty; off >= max(s.slackOfLease(), time.Second) {
 		s.find(idemcheck.FindingClockOff, idemcheck.SeverityWarning, clockAdvice,
 			"the clocks of the server and of this machine differ by %v: one of them is wrong, and if the server's is set right in one step, leases and TTLs jump with it", off.Round(time.Millisecond))
 	}
@@ -127,33 +63,12 @@ func (s *inspection) checkClock(ctx context.Context, first clockSample) {
 
 const clockAdvice = "Keep the machine's clock right with NTP, and have it slewed, not stepped"
 
-// slackOfLease is what a living owner has left of its lease, at least, before it renews.
+// slackOfLease returns how much of its lease a living owner has left, at least, before it renews.
 func (s *inspection) slackOfLease() time.Duration { return s.core.Lease * 2 / 3 }
 
-func (s *inspection) reportJump(from, to clockSample) {
-	by, together := jump(from, to)
-	took := (to.received.steady - from.sent.steady).Round(time.Millisecond)
-	direction := "ahead, so that leases and TTLs end early"
-	if by < 0 {
-		direction = "back, so that leases and TTLs end late"
-	}
-	switch {
-	case by == 0:
-	case together:
-		s.find(idemcheck.FindingClockJump, idemcheck.SeverityWarning, clockAdvice,
-			"the clocks of the server and of this machine went %v %s, in %v of this process's time; or this machine was suspended, with its leases", by.Abs().Round(time.Millisecond), direction, took)
-	case by >= s.slackOfLease():
-		s.find(idemcheck.FindingClockJump, idemcheck.SeverityUnsafe, clockAdvice,
-			"the server's clock went %v %s, in %v of this process's time: owners that live lost their leases of %v", by.Round(time.Millisecond), direction, took, s.core.Lease)
-	default:
-		s.find(idemcheck.FindingClockJump, idemcheck.SeverityWarning, clockAdvice,
-			"the server's clock went %v %s, in %v of this process's time", by.Abs().Round(time.Millisecond), direction, took)
-	}
-}
-
-// replicaClocks compares the clocks of a Cluster's masters with those of their replicas: an
-// expiry is replicated as a moment, so what is left of it changes when a replica takes over. No
-// other client knows the replicas.
+// replicaClocks compares the clocks of a Cluster's masters with those of their replicas: an expiry is
+// replicated as an absolute time, so what is left of it changes when a replica is promoted. Only a
+// Cluster client lists the replicas.
 func (k *Checkup) replicaClocks(ctx context.Context) {
 	client, ok := any(k.core.Servers.Cluster).(replicated)
 	if !ok {
@@ -175,17 +90,17 @@ func (k *Checkup) replicaClocks(ctx context.Context) {
 		if !known {
 			return nil
 		}
-		if clock, err := sampleClock(ctx, replica); err == nil {
-			k.compare(address, masterOf[address], clock, master)
+		if sample, err := sampleClock(ctx, replica); err == nil {
+			k.compare(address, masterOf[address], sample, master)
 		}
 		return nil
 	})
 }
 
-func (k *Checkup) compare(replica, address string, clock, master clockSample) {
-	ahead, doubt := clock.ahead()
-	masterAhead, masterDoubt := master.ahead()
-	off := (ahead - masterAhead).Abs() - doubt - masterDoubt
+func (k *Checkup) compare(replica, address string, sample, master clockSample) {
+	ahead, uncertainty := sample.ahead()
+	masterAhead, masterUncertainty := master.ahead()
+	off := (ahead - masterAhead).Abs() - uncertainty - masterUncertainty
 	lease := k.core.Lease
 	severity := idemcheck.SeverityWarning
 	switch {

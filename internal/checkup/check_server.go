@@ -22,9 +22,8 @@ type inspection struct {
 	core    *Checker
 	address string
 	client  redis.UniversalClient
-	name    string      // of no operation
-	own     string      // in a slot of this server; written to by no command that succeeds
-	last    clockSample // of the last Check
+	name    string // of no operation
+	own     string // in a slot of this server; written to by no command that succeeds
 
 	info     map[string]string // empty when it may not be read
 	config   map[string]string
@@ -34,7 +33,7 @@ type inspection struct {
 }
 
 func (s *inspection) inspect(ctx context.Context) *inspection {
-	first, known := s.readClock(ctx)
+	known := s.readClock(ctx)
 	for _, step := range []func(context.Context){s.readInfo, s.readConfig, s.checkRights} {
 		if s.err == nil {
 			step(ctx)
@@ -49,7 +48,7 @@ func (s *inspection) inspect(ctx context.Context) *inspection {
 	}
 	s.checkConfig()
 	if s.err == nil && known {
-		s.checkClock(ctx, first)
+		s.checkClock(ctx)
 	}
 	return s
 }

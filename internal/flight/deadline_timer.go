@@ -2,35 +2,36 @@ package flight
 
 import "time"
 
-// An alarm goes off at the first of many deadlines. The group's mutex guards it.
+// A deadlineTimer fires at the first of many deadlines. The group's mutex guards it.
 type deadlineTimer struct {
 	fire  func()
 	timer *time.Timer
-	due   time.Time // zero while nothing is expected
+	due   time.Time // zero while there is no deadline
 }
 
-// alarmGrain keeps thousands of deadlines, each a little after the other, from thousands of alarms.
+// timerGrain is the shortest pause between two firings: thousands of followers that arrived one after
+// the other would otherwise fire thousands of times.
 const timerGrain = time.Millisecond
 
-// expect sees to it that ring is called at the deadline, or before.
-func (a *deadlineTimer) set(deadline time.Time) {
-	if !a.due.IsZero() && !deadline.Before(a.due) {
+// set makes it fire at the deadline, or before.
+func (t *deadlineTimer) set(deadline time.Time) {
+	if !t.due.IsZero() && !deadline.Before(t.due) {
 		return
 	}
-	a.due = deadline
-	if a.timer == nil {
-		a.timer = time.AfterFunc(time.Until(deadline), a.fire)
+	t.due = deadline
+	if t.timer == nil {
+		t.timer = time.AfterFunc(time.Until(deadline), t.fire)
 	} else {
-		a.timer.Reset(time.Until(deadline))
+		t.timer.Reset(time.Until(deadline))
 	}
 }
 
-// again is for when it has gone off: next is the deadline that is next, zero if there is none.
-func (a *deadlineTimer) reset(now, next time.Time) {
-	a.due = next
+// reset arms it again after it has fired: next is the next deadline, zero if there is none.
+func (t *deadlineTimer) reset(now, next time.Time) {
+	t.due = next
 	if !next.IsZero() {
-		a.timer.Reset(max(next.Sub(now), timerGrain))
+		t.timer.Reset(max(next.Sub(now), timerGrain))
 	}
 }
 
-func (a *deadlineTimer) stop() { a.timer.Stop() }
+func (t *deadlineTimer) stop() { t.timer.Stop() }

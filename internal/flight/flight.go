@@ -1,24 +1,24 @@
-// Package flight joins callers of one key inside one process: one of them leads, the others
-// follow what the leader publishes and take its place when it leaves without an outcome.
+// Package flight owns the joining of callers of one key inside one process (single flight): one leads,
+// the others follow what it publishes, and one of them leads when it ends without a result. It never
+// runs the work, never calls Redis, and starts no goroutine.
 package flight
 
 import (
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
 )
 
-// A Group holds the calls under way. S is what leaders publish. The zero Group is ready.
+// A Group holds the calls in flight. S is what leaders publish. The zero Group is ready to use.
 type Group[S any] struct {
 	mu        sync.Mutex
 	calls     map[string]*Call[S]
-	forgotten map[*Call[S]]struct{} // those that later callers do not join any more
-	unused    []*Call[S]            // for later keys: nobody joined them
+	forgotten map[*Call[S]]struct{} // calls that later callers do not join
+	unused    []*Call[S]            // ended without followers, for later keys: it saves an allocation of 144 bytes per call
 }
 
-// A Call is one key under way, as its leader has it. Its fields are guarded by the group's mutex,
-// and do not change any more once it is settled.
+// A Call is one key in flight, as its leader has it. The group's mutex guards its fields, which do not
+// change once it is settled.
 type Call[S any] struct {
 	group    *Group[S]
 	key      string
@@ -33,34 +33,33 @@ type Follower[S any] struct {
 	call  *Call[S]
 	group *wakeGroup[S]
 	index int
-	wake  <-chan struct{} // closed when there may be something new to see
+	wake  <-chan struct{} // closed when there may be something new to poll
 }
 
-// A Stage is where a follower is.
+// A Stage says where a follower is.
 type Stage uint8
 
 const (
-	// Following: somebody else leads, or is about to.
+	// Following: another caller leads, or has been elected.
 	Following Stage = iota
-	// Elected: nobody leads. The follower is to Lead, or to Leave, which lets the next one.
+	// Elected: the follower must Lead, or Leave, which elects the next one.
 	Elected
-	// Settled: the call is over, with an outcome.
+	// Settled: the call has ended with a result.
 	Settled
 )
 
-// A Manner is how a caller would follow.
+// JoinOptions say when a follower is woken, beyond the result and its election.
 type JoinOptions[S any] struct {
 	Deadline time.Time    // when to wake it, whatever happens
-	WakeOn   func(S) bool // whether to wake it for what is published; nil if for nothing
-	Ready    bool         // it is elected before those that have neither been ready nor looked
+	WakeOn   func(S) bool // reports whether to wake it for a published state; nil means for none
 }
 
-// Enter begins the call for key, which the caller then leads, or joins the one there is as a
-// follower. A leader must end with Settle or Vacate, a follower with Lead, with Leave, or when Look
-// says that the call is settled. It is woken by the outcome, when it is elected, at its deadline and
-// when something is published that it heeds; it may also be woken for nothing.
+// Enter starts the call for key, which the caller then leads, or joins the one in flight as a follower.
+// A leader must end with Settle or HandOver; a follower with Lead, Leave, or a Poll that returns
+// Settled. A follower is woken by the result, by its election, at its deadline and by a state that it
+// asked for; it may also be woken needlessly.
 func (g *Group[S]) Enter(key string, m JoinOptions[S]) (c *Call[S], f Follower[S], joined bool) {
-	g.lock()
+	g.mu.Lock()
 	defer g.mu.Unlock()
 	c, joined = g.calls[key]
 	if !joined {
@@ -76,22 +75,6 @@ func (g *Group[S]) Enter(key string, m JoinOptions[S]) (c *Call[S], f Follower[S
 	return c, f, true
 }
 
-// lock locks the mutex for one of what may be a crowd. Those who queue for a mutex are handed it one
-// by one, each by a switch of goroutines, and what the leader waits for comes behind all of them; so
-// who finds it locked lets others run and comes back.
-func (g *Group[S]) lock() {
-	for range maxYields {
-		if g.mu.TryLock() {
-			return
-		}
-		runtime.Gosched()
-	}
-	g.mu.Lock()
-}
-
-// maxYields is far more than it takes, unless the goroutine that holds the mutex does not run.
-const maxYields = 1000
-
 func (g *Group[S]) begin(key string) (c *Call[S]) {
 	if last := len(g.unused) - 1; last >= 0 {
 		c, g.unused = g.unused[last], g.unused[:last]
@@ -106,7 +89,7 @@ func (g *Group[S]) begin(key string) (c *Call[S]) {
 	return c
 }
 
-// Detach makes later callers of key begin a call of their own. Those already in stay together.
+// Forget makes later callers of key start a new call; callers already waiting stay with the old one.
 func (g *Group[S]) Forget(key string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -133,8 +116,8 @@ func (g *Group[S]) WakeAll() {
 	}
 }
 
-// Publish tells the followers where the call stands. A leader that has lost the lead without
-// knowing may come too late, when its successor has settled.
+// Publish tells the followers the state of the call. It does nothing after the call is settled, because
+// a leader that was replaced without knowing may publish late.
 func (c *Call[S]) Publish(status S) {
 	c.group.mu.Lock()
 	defer c.group.mu.Unlock()
@@ -148,11 +131,11 @@ func (c *Call[S]) publish(status S) {
 	c.queue.publish(status)
 }
 
-// Settle publishes the outcome and ends the call, which is not to be used any more: later callers
-// begin another one.
+// Settle publishes the result and ends the call, which must not be used any more: later callers start
+// another one.
 func (c *Call[S]) Settle(status S) {
 	if c.settle(status) {
-		c.queue.wakeAll() // outside of the mutex, since it may take a while; nobody else does by now
+		c.queue.wakeAll() // without the mutex, since it takes a while for a crowd, and a settled queue does not change
 	}
 }
 
@@ -161,7 +144,7 @@ func (c *Call[S]) settle(status S) (joined bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	c.remove()
-	if c.deadline == nil { // nobody else knows it
+	if c.deadline == nil { // no follower has ever joined, so no other goroutine has c
 		if len(g.unused) < maxUnused {
 			*c = Call[S]{group: g}
 			g.unused = append(g.unused, c)
@@ -173,11 +156,11 @@ func (c *Call[S]) settle(status S) (joined bool) {
 	return true
 }
 
-// maxUnused is as many calls as are likely to begin while others end.
+// maxUnused bounds the memory kept for calls that are about to start.
 const maxUnused = 64
 
-// Vacate ends the leader's part without an outcome: the next follower leads, or the call is over.
-// status is what the leader knew last.
+// HandOver ends leadership without a result: the follower that has waited longest is elected, or the
+// call ends. status is the last state that the leader knew.
 func (c *Call[S]) HandOver(status S) {
 	c.group.mu.Lock()
 	defer c.group.mu.Unlock()
@@ -195,7 +178,7 @@ func (c *Call[S]) elect() {
 	r.wake()
 }
 
-// forget drops a call that is over from the group.
+// remove drops a call that has ended from the group.
 func (c *Call[S]) remove() {
 	if c.deadline != nil {
 		c.deadline.stop()
@@ -207,7 +190,7 @@ func (c *Call[S]) remove() {
 	}
 }
 
-// Wait returns when there may be something new to see, or true when done is closed.
+// Wait returns false when there may be something new to poll, and true when done is closed.
 func (f *Follower[S]) Wait(done <-chan struct{}) (ended bool) {
 	if done == nil {
 		<-f.wake
@@ -221,8 +204,8 @@ func (f *Follower[S]) Wait(done <-chan struct{}) (ended bool) {
 	}
 }
 
-// Look stores what was published last in status. A follower whose call is settled is not to be used
-// any more.
+// Poll stores the last published state in status. A follower whose call is settled must not be used any
+// more. A settled call needs no mutex, so a crowd that is woken by the result does not queue for it.
 func (f *Follower[S]) Poll(status *S) Stage {
 	c := f.call
 	if !c.settled.Load() {
@@ -234,16 +217,14 @@ func (f *Follower[S]) Poll(status *S) Stage {
 		return Settled
 	}
 	f.wake = f.group.wakeSignal()
-	own := &f.group.members[f.index]
-	own.looked = true
-	if own.elected {
+	if f.group.members[f.index].elected {
 		return Elected
 	}
 	return Following
 }
 
-// Lead makes an elected follower the leader; it is not to be used any more. Nothing is known then
-// until the leader publishes.
+// Lead makes an elected follower the leader; the Follower must not be used any more. The published
+// state becomes the zero S, because what the last leader knew may no longer hold.
 func (f *Follower[S]) Lead() {
 	c := f.call
 	c.group.mu.Lock()
@@ -253,7 +234,7 @@ func (f *Follower[S]) Lead() {
 	c.publish(unknown)
 }
 
-// Leave takes a follower out of the call. It is not to be used any more.
+// Leave takes a follower out of the call. It must not be used any more.
 func (f *Follower[S]) Leave() {
 	c := f.call
 	c.group.mu.Lock()
@@ -268,7 +249,7 @@ func (f *Follower[S]) Leave() {
 	}
 }
 
-// expire wakes those whose deadline is over.
+// expire wakes followers whose deadline has passed.
 func (c *Call[S]) expire() {
 	c.group.mu.Lock()
 	defer c.group.mu.Unlock()

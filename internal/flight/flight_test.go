@@ -20,7 +20,7 @@ func lead(t *testing.T, g *Group[string], key string) *Call[string] {
 }
 
 func inAnHour() JoinOptions[string] {
-	return JoinOptions[string]{Deadline: time.Now().Add(time.Hour), Ready: true}
+	return JoinOptions[string]{Deadline: time.Now().Add(time.Hour)}
 }
 
 // join follows the call for key.
@@ -291,28 +291,6 @@ func TestWokenForANeighbour(t *testing.T) {
 	leads(t, second)
 	c.Settle("done")
 	settled(t, apart, "done")
-}
-
-// One that is busy elsewhere is not elected while there is another.
-func TestLeadGoesToWhoIsReady(t *testing.T) {
-	var g Group[string]
-	c := lead(t, &g, "key")
-	m := inAnHour()
-	m.Ready = false
-	busy, busyToo := joinAs(t, &g, "key", m), joinAs(t, &g, "key", m)
-	fillRow(t, &g, "key")
-	ready := join(t, &g, "key")
-	for place := 2; place < groupSize; place++ { // those of fillRow leave
-		c.queue.remove(c.queue.groups[0], place)
-	}
-	c.HandOver("")
-	leads(t, ready)
-	follows(t, busyToo, "")
-	c.HandOver("")
-	leads(t, busyToo) // it has looked
-	c.HandOver("")
-	leads(t, busy) // there is nobody else
-	c.Settle("done")
 }
 
 func TestThoseWhoLeftWakeNobody(t *testing.T) {

@@ -28,7 +28,7 @@ func (c *crowd) call(random *rand.Rand) {
 	if c.detach && random.IntN(8) == 0 {
 		c.g.Forget(key)
 	}
-	m := JoinOptions[string]{Deadline: time.Now().Add(time.Hour), Ready: random.IntN(2) == 0}
+	m := JoinOptions[string]{Deadline: time.Now().Add(time.Hour)}
 	if random.IntN(2) == 0 {
 		m.WakeOn = func(string) bool { return true }
 	}

@@ -5,124 +5,119 @@ import (
 	"time"
 )
 
-// A line holds the followers of a call in the order in which they came. The group's mutex guards
-// it, until the call is settled: from then on it does not change.
+// A queue holds the followers of a call in the order of their arrival. The group's mutex guards it
+// until the call is settled; from then on it does not change.
 type queue[S any] struct {
-	groups []*wakeGroup[S] // none of which is empty
+	groups []*wakeGroup[S] // none is empty
 }
 
-// A row holds some followers, who are woken together, so that thousands do not take a channel each.
-// One that is woken for nothing looks and waits again.
+// A wakeGroup is up to 16 followers that share a wake-up channel: one channel each would cost 3
+// allocations per caller, one for all would wake thousands to elect one. A follower woken needlessly
+// polls and waits again.
 type wakeGroup[S any] struct {
 	members []member[S]
-	left    int           // how many of them have been left
-	wakeCh  chan struct{} // closed to wake the row; nil when nobody has asked for it since
+	left    int           // how many of them have left
+	wakeCh  chan struct{} // closed to wake the group; nil if no member has asked for it since
 }
 
-// rowLength is how many followers are in a row.
 const groupSize = 16
 
-// A seat is what a line knows of one follower.
+// A member is one follower.
 type member[S any] struct {
 	deadline time.Time
 	wakeOn   func(S) bool
-	looked   bool
 	elected  bool
 	left     bool
 }
 
-// add gives a follower the last seat.
-func (l *queue[S]) add(m JoinOptions[S]) (r *wakeGroup[S], place int) {
-	if last := len(l.groups) - 1; last >= 0 && len(l.groups[last].members) < groupSize {
-		r = l.groups[last]
+// add puts a follower at the end.
+func (q *queue[S]) add(o JoinOptions[S]) (g *wakeGroup[S], index int) {
+	if last := len(q.groups) - 1; last >= 0 && len(q.groups[last].members) < groupSize {
+		g = q.groups[last]
 	} else {
-		r = new(wakeGroup[S])
-		if last >= 0 {
-			r.members = make([]member[S], 0, groupSize)
+		g = new(wakeGroup[S])
+		if last >= 0 { // most calls have one follower or none: the first group grows as needed
+			g.members = make([]member[S], 0, groupSize)
 		}
-		l.groups = append(l.groups, r)
+		q.groups = append(q.groups, g)
 	}
-	r.members = append(r.members, member[S]{deadline: m.Deadline, wakeOn: m.WakeOn, looked: m.Ready})
-	return r, len(r.members) - 1
+	g.members = append(g.members, member[S]{deadline: o.Deadline, wakeOn: o.WakeOn})
+	return g, len(g.members) - 1
 }
 
-func (l *queue[S]) remove(r *wakeGroup[S], place int) {
-	r.members[place] = member[S]{left: true}
-	if r.left++; r.left == len(r.members) {
-		at := slices.Index(l.groups, r)
-		l.groups = slices.Delete(l.groups, at, at+1)
+func (q *queue[S]) remove(g *wakeGroup[S], index int) {
+	g.members[index] = member[S]{left: true}
+	if g.left++; g.left == len(g.members) {
+		at := slices.Index(q.groups, g)
+		q.groups = slices.Delete(q.groups, at, at+1)
 	}
 }
 
-// first returns the follower that has waited longest, one that has looked if there is one, nil if
-// there is none at all.
-func (l *queue[S]) first() (first *wakeGroup[S], own *member[S]) {
-	for _, r := range l.groups {
-		for place := range r.members {
-			switch s := &r.members[place]; {
-			case s.left:
-			case s.looked:
-				return r, s
-			case own == nil:
-				first, own = r, s
+// first returns the follower that has waited longest, nil if there is none.
+func (q *queue[S]) first() (*wakeGroup[S], *member[S]) {
+	for _, g := range q.groups {
+		for i := range g.members {
+			if m := &g.members[i]; !m.left {
+				return g, m
 			}
 		}
 	}
-	return first, own
+	return nil, nil
 }
 
-func (l *queue[S]) wakeAll() {
-	for _, r := range l.groups {
-		r.wake()
+func (q *queue[S]) wakeAll() {
+	for _, g := range q.groups {
+		g.wake()
 	}
 }
 
-// tell wakes those who heed what is published.
-func (l *queue[S]) publish(status S) {
-	for _, r := range l.groups {
-		if r.wakeCh == nil {
-			continue // it is awake and looks
+// publish wakes the groups with a follower that wants to be woken for status.
+func (q *queue[S]) publish(status S) {
+	for _, g := range q.groups {
+		if g.wakeCh == nil {
+			continue // all are awake, and poll before they wait again
 		}
-		for i := range r.members {
-			if heeds := r.members[i].wakeOn; heeds != nil && heeds(status) {
-				r.wake()
+		for i := range g.members {
+			if wakeOn := g.members[i].wakeOn; wakeOn != nil && wakeOn(status) {
+				g.wake()
 				break
 			}
 		}
 	}
 }
 
-// expire wakes those whose deadline is over, and returns the next one, zero if there is none.
-func (l *queue[S]) expire(now time.Time) (next time.Time) {
-	for _, r := range l.groups {
+// expire wakes the groups with a deadline that is over, and returns the next one, zero if there is
+// none.
+func (q *queue[S]) expire(now time.Time) (next time.Time) {
+	for _, g := range q.groups {
 		over := false
-		for _, s := range r.members {
+		for _, m := range g.members {
 			switch {
-			case s.left:
-			case !s.deadline.After(now):
+			case m.left:
+			case !m.deadline.After(now):
 				over = true
-			case next.IsZero() || s.deadline.Before(next):
-				next = s.deadline
+			case next.IsZero() || m.deadline.Before(next):
+				next = m.deadline
 			}
 		}
 		if over {
-			r.wake()
+			g.wake()
 		}
 	}
 	return next
 }
 
-// bell is closed by the next wake.
-func (r *wakeGroup[S]) wakeSignal() <-chan struct{} {
-	if r.wakeCh == nil {
-		r.wakeCh = make(chan struct{})
+// wakeSignal returns the channel that the next wake closes.
+func (g *wakeGroup[S]) wakeSignal() <-chan struct{} {
+	if g.wakeCh == nil {
+		g.wakeCh = make(chan struct{})
 	}
-	return r.wakeCh
+	return g.wakeCh
 }
 
-func (r *wakeGroup[S]) wake() {
-	if r.wakeCh != nil {
-		close(r.wakeCh)
-		r.wakeCh = nil
+func (g *wakeGroup[S]) wake() {
+	if g.wakeCh != nil {
+		close(g.wakeCh)
+		g.wakeCh = nil
 	}
 }

@@ -2,26 +2,26 @@ package lifecycle
 
 import "sync/atomic"
 
-// A gate counts those inside, and once closed lets nobody in but who belongs to somebody inside. It
-// is no mutex: thousands who come at once would queue for one.
+// A gate counts those inside. Once shut, it admits only work that belongs to somebody inside. It is
+// no mutex: thousands of callers that arrive at once would queue for one.
 type gate struct {
-	state   atomic.Int64  // gatePerson for each inside, and gateClosed
-	Drained chan struct{} // closed when the gate is and everybody has left
+	state   atomic.Int64  // gateUnit for each inside, plus gateShut
+	Drained chan struct{} // closed when the gate is shut and the last one has left
 }
 
 const (
-	gateClosed = 1
-	gateUnit   = 2
+	gateShut = 1
+	gateUnit = 2
 )
 
 func newGate() *gate { return &gate{Drained: make(chan struct{})} }
 
-// enter counts the caller in, who then must leave. inside says that it belongs to somebody who was
-// inside a moment ago.
+// Enter counts the caller in and reports whether it was admitted; if so, it must call Leave. inside
+// says that the caller belongs to somebody who was inside a moment ago, as a nested run does.
 func (g *gate) Enter(inside bool) bool {
 	for {
 		s := g.state.Load()
-		if s&gateClosed != 0 && (!inside || s == gateClosed) {
+		if s&gateShut != 0 && (!inside || s == gateShut) {
 			return false
 		}
 		if g.state.CompareAndSwap(s, s+gateUnit) {
@@ -30,13 +30,15 @@ func (g *gate) Enter(inside bool) bool {
 	}
 }
 
+// Leave counts the caller out.
 func (g *gate) Leave() {
-	if g.state.Add(-gateUnit) == gateClosed {
+	if g.state.Add(-gateUnit) == gateShut {
 		close(g.Drained)
 	}
 }
 
-// run counts a goroutine in. The caller is inside itself.
+// Go runs f in a goroutine that counts as inside. The caller must be inside itself, so that Drained
+// cannot be closed in between.
 func (g *gate) Go(f func()) {
 	g.state.Add(gateUnit)
 	go func() {
@@ -45,11 +47,11 @@ func (g *gate) Go(f func()) {
 	}()
 }
 
-// close lets nobody in any more, and reports whether it was open.
+// shut ends admission, and reports whether it was open.
 func (g *gate) shut() (first bool) {
-	before := g.state.Or(gateClosed)
+	before := g.state.Or(gateShut)
 	if before == 0 {
 		close(g.Drained)
 	}
-	return before&gateClosed == 0
+	return before&gateShut == 0
 }

@@ -1,11 +1,13 @@
+// Package lifecycle owns who is inside an executor: the calls, and the goroutines they start. It never
+// knows what any of them does, and never touches Redis.
 package lifecycle
 
 import "context"
 
-// A Group is what runs in an executor: the calls, and the work in the background.
+// A Group is all that runs in one executor.
 type Group struct {
 	*gate
-	Closing context.Context // ends when close begins
+	Closing context.Context // ends when Close begins
 	end     context.CancelFunc
 }
 
@@ -16,7 +18,7 @@ func NewGroup() *Group {
 	return g
 }
 
-// Shut lets nobody in any more, and reports whether it was the first to do so.
+// Close ends admission, and reports whether this was the first call.
 func (g *Group) Close() (first bool) {
 	if first = g.shut(); first {
 		g.end()

@@ -1,3 +1,6 @@
+// Package pubsub owns the subscriptions through which waiters are woken: which channel is on which
+// connection, and whether that connection delivers. It never reads a record and never decides what a
+// message means. A wake-up is a hint: waiters read when they are not sure.
 package pubsub
 
 import (
@@ -11,41 +14,41 @@ import (
 	"github.com/idempotent-go/idempotent/internal/topology"
 )
 
-// A hub owns the executor's subscriptions. Every operation that is waited for is a topic; a link
-// is one subscription connection: one in all, or one for each master of a Cluster or shard of a Ring. Lock order: hub.mu
-// is the only lock, and is never held across a call to Redis.
+// A Hub owns the subscriptions of one executor. Each operation that is waited for has a channel; all
+// channels share one connection or, on a Cluster or a Ring, one for each server. Lock order: mu is the
+// only lock, and is never held across a call to Redis.
 type Hub struct {
 	servers *topology.Servers
-	sharded bool // SSUBSCRIBE, on Cluster
+	sharded bool // SSUBSCRIBE, on a Cluster
 	logger  *slog.Logger
-	ctx     context.Context // ends with close
+	ctx     context.Context // ends with Close
 	stop    context.CancelFunc
 	done    sync.WaitGroup
 
 	mu       sync.Mutex
 	channels map[string]*channel
-	conns    map[string]*conn // by the address of the server; "" when there is one in all
+	conns    map[string]*conn // by the address of the server; "" if there is one server
 }
 
-// A topic is an operation that somebody waits for.
+// A channel is that of an operation with waiters.
 type channel struct {
-	waiters    []*Waiter // one, mostly: callers in this process follow each other
-	conn       *conn
-	confirmed  bool // the server confirmed the subscription, and the connection stood since
-	redirected bool // a server said that another one has it, and no server has confirmed it since
+	waiters   []*Waiter // usually one, because callers in one process follow each other
+	conn      *conn
+	confirmed bool // the server confirmed the subscription, and the connection has not failed since
 }
 
-// A waiter is one wait. wake says that there is something to take.
+// A Waiter is one wait for a channel. Wake receives when there is something to take or to read.
 type Waiter struct {
 	name string
 	Wake chan struct{}
 
-	// Guarded by hub.mu.
-	place   int    // in the topic
-	message []byte // the latest, nil if there is none but a read is due
+	// Guarded by Hub.mu.
+	index   int    // in the channel
+	message []byte // the latest, nil if a read is due instead
 }
 
-func New(s *topology.Servers, sharded bool, logger *slog.Logger) *Hub {
+// NewHub returns a Hub without connections: the first Watch makes one.
+func NewHub(s *topology.Servers, sharded bool, logger *slog.Logger) *Hub {
 	ctx, stop := context.WithCancel(context.Background())
 	return &Hub{
 		servers:  s,
@@ -58,45 +61,45 @@ func New(s *topology.Servers, sharded bool, logger *slog.Logger) *Hub {
 	}
 }
 
-// watch begins a wait. The waiter is woken once the subscription stands, again each time it had
-// to be made anew, and by every message.
+// Watch starts a wait. The waiter is woken when its subscription is confirmed, because what was
+// published before is lost; again whenever it is lost or restored; and by every message.
 func (h *Hub) Watch(ctx context.Context, name string) *Waiter {
 	address, node := h.route(ctx, name)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	w := &Waiter{name: name, Wake: make(chan struct{}, 1)}
-	t := h.channels[name]
-	if t == nil {
-		t = &channel{}
-		h.channels[name] = t
-		h.attach(name, t, address, node)
+	ch := h.channels[name]
+	if ch == nil {
+		ch = &channel{}
+		h.channels[name] = ch
+		h.attach(name, ch, address, node)
 	}
-	w.place = len(t.waiters)
-	t.waiters = append(t.waiters, w)
-	if t.confirmed {
+	w.index = len(ch.waiters)
+	ch.waiters = append(ch.waiters, w)
+	if ch.confirmed {
 		w.Wake <- struct{}{}
 	}
 	return w
 }
 
-// unwatch ends a wait; the last one of a topic drops the channel.
+// Unwatch ends a wait. The last one of a channel unsubscribes.
 func (h *Hub) Unwatch(w *Waiter) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	t := h.channels[w.name]
-	last := t.waiters[len(t.waiters)-1]
-	t.waiters[w.place], last.place = last, w.place
-	t.waiters = slices.Delete(t.waiters, len(t.waiters)-1, len(t.waiters))
-	if len(t.waiters) > 0 {
+	ch := h.channels[w.name]
+	last := ch.waiters[len(ch.waiters)-1]
+	ch.waiters[w.index], last.index = last, w.index
+	ch.waiters = slices.Delete(ch.waiters, len(ch.waiters)-1, len(ch.waiters))
+	if len(ch.waiters) > 0 {
 		return
 	}
 	delete(h.channels, w.name)
-	delete(t.conn.wanted, w.name)
-	t.conn.change(w.name)
+	delete(ch.conn.wanted, w.name)
+	ch.conn.change(w.name)
 }
 
-// take returns the message that woke w, nil when it should read, and whether the subscription
-// stands.
+// Take returns the message that woke w, nil if it must read instead, and whether its subscription is
+// confirmed. While it is not, messages may be lost and the waiter must poll.
 func (h *Hub) Take(w *Waiter) (message []byte, confirmed bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -104,13 +107,14 @@ func (h *Hub) Take(w *Waiter) (message []byte, confirmed bool) {
 	return message, h.channels[w.name].confirmed
 }
 
+// Close ends all connections and returns when their goroutines have ended.
 func (h *Hub) Close() {
 	h.stop()
 	h.done.Wait()
 }
 
-// route finds the connection a channel belongs on. While nobody can say, that is a link without
-// a server, from which regroup takes the channel away again.
+// route returns the server that a channel belongs on. While that is unknown, the channel goes on a
+// connection without a server, which moves it as soon as its server is known.
 func (h *Hub) route(ctx context.Context, name string) (address string, node redis.UniversalClient) {
 	address, node, err := h.servers.Node(ctx, name)
 	if err != nil {
@@ -119,63 +123,59 @@ func (h *Hub) route(ctx context.Context, name string) (address string, node redi
 	return address, node
 }
 
-// attach puts a topic on its link, which it makes if need be. The caller holds the mutex.
-func (h *Hub) attach(name string, t *channel, address string, node redis.UniversalClient) {
-	l := h.conns[address]
-	if l == nil {
-		l = &conn{
+// attach puts a channel on the connection to address, which it makes if there is none. The caller
+// holds the mutex.
+func (h *Hub) attach(name string, ch *channel, address string, node redis.UniversalClient) {
+	c := h.conns[address]
+	if c == nil {
+		c = &conn{
 			hub: h, address: address, node: node,
 			wanted: make(map[string]struct{}), dropped: make(map[string]int), changed: make(chan struct{}, 1),
 		}
-		h.conns[address] = l
-		h.done.Go(l.run)
+		h.conns[address] = c
+		h.done.Go(c.run)
 	}
-	t.conn, t.confirmed = l, false
-	l.wanted[name] = struct{}{}
-	l.change(name)
+	ch.conn, ch.confirmed = c, false
+	c.wanted[name] = struct{}{}
+	c.change(name)
 }
 
-// confirm wakes those who wait for a channel whose subscription stands now. A link that the
-// channel was taken from in the meantime does not count.
-func (h *Hub) confirm(name string, l *conn) {
+// confirm wakes the waiters of a channel whose subscription c has confirmed. A connection that the
+// channel has left in the meantime does not count.
+func (h *Hub) confirm(name string, c *conn) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if t := h.channels[name]; t != nil && t.conn == l {
-		t.confirmed, t.redirected = true, false
-		for _, w := range t.waiters {
-			w.notify()
-		}
+	if ch := h.channels[name]; ch != nil && ch.conn == c {
+		ch.confirmed = true
+		ch.wake()
 	}
 }
 
-// sendOn reports whether a server's word is taken for where a topic belongs, once until one confirms it.
-func (h *Hub) acceptRedirect(name string) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	t := h.channels[name]
-	if t == nil || t.redirected {
-		return false
-	}
-	t.redirected = true
-	return true
-}
-
-// deliver hands a message to those who wait for it. A later message takes the place of one not
-// taken yet: it knows more.
+// deliver hands a message to the waiters of its channel. It replaces one that was not taken yet,
+// because the later message knows more.
 func (h *Hub) deliver(name string, message []byte) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if t := h.channels[name]; t != nil {
-		for _, w := range t.waiters {
+	if ch := h.channels[name]; ch != nil {
+		for _, w := range ch.waiters {
 			w.message = message
-			w.notify()
 		}
+		ch.wake()
 	}
 }
 
-func (w *Waiter) notify() {
-	select {
-	case w.Wake <- struct{}{}:
-	default:
+// invalidate makes the waiters read, and poll until the subscription is confirmed again. The caller
+// holds the mutex.
+func (ch *channel) invalidate() {
+	ch.confirmed = false
+	ch.wake()
+}
+
+func (ch *channel) wake() {
+	for _, w := range ch.waiters {
+		select {
+		case w.Wake <- struct{}{}:
+		default: // it has not looked since the last time
+		}
 	}
 }

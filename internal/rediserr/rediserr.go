@@ -1,3 +1,5 @@
+// Package rediserr owns what this module says about errors of the client and the server: texts
+// without payloads, one class of replies, and panics of the client's hooks. It sends nothing.
 package rediserr
 
 import (
@@ -5,22 +7,25 @@ import (
 	"strings"
 )
 
+// Text returns the text of err without the arguments that Redis quotes when it does not know a
+// command: they may be a caller's result.
 func Text(err error) string {
 	text, _, _ := strings.Cut(err.Error(), ", with args beginning with")
 	return text
 }
 
-// survive makes an error of a panic.
+// RecoverTo, deferred around a command, turns a panic of a client's hook into an error, because the
+// command may have been executed and its outcome must be handled like a lost reply.
 func RecoverTo(err *error) {
 	if v := recover(); v != nil {
 		*err = PanicError(v)
 	}
 }
 
-// hookPanic is the error of a command whose hook panicked. It is none of those that Redis could have
-// answered, whatever the hook panicked with.
+// PanicError returns the error of a command whose hook panicked with v. It never wraps v: a hook that
+// panics with redis.Nil or a server's error must not pass for a reply of Redis.
 func PanicError(v any) error { return fmt.Errorf("panic: %v", v) }
 
-// wrongType reports whether err says that the name holds something else than a string, so that
-// nothing was written.
+// IsWrongType reports whether err says that the name holds another type than a string, so that the
+// command wrote nothing.
 func IsWrongType(err error) bool { return err != nil && strings.Contains(err.Error(), "WRONGTYPE") }

@@ -60,7 +60,7 @@ func (m instant) before(end instant) bool { return m.monotonic < end.monotonic &
 
 func New(entries int, s *store.Store, logger *slog.Logger) *Cache {
 	c := &Cache{entries: entries, logger: logger, born: time.Now()}
-	c.link = newCacheLink(c, s)
+	c.link = newLink(c, s)
 	return c
 }
 

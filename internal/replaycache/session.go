@@ -12,50 +12,55 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/idempotent-go/idempotent/internal/backoff"
+	"github.com/idempotent-go/idempotent/internal/pubsub"
 	"github.com/idempotent-go/idempotent/internal/record"
 	"github.com/idempotent-go/idempotent/internal/rediserr"
 	"github.com/idempotent-go/idempotent/internal/store"
-	"github.com/idempotent-go/idempotent/internal/topology"
 )
 
 const (
-	// proofInterval is how often a cache's link is put to the proof.
+	// probeInterval is how often the cache checks that its subscription still delivers.
 	probeInterval = time.Second
-	// proofLife is for how long a proof counts, from when it was asked for: the longest that a cache
-	// can serve what was forgotten elsewhere, whatever the network does.
+	// probeLife is how long a successful probe counts, from when it was sent. It bounds how long a
+	// cache can serve what was forgotten elsewhere, whatever the network does.
 	probeLife = 3 * time.Second
 )
 
-// A cacheLink hears what is forgotten in a namespace: every Forget and Resolve publishes the key on
-// one channel, on the server that has it. The link listens to all servers that can have keys, and
-// asks each of them again and again for an answer through the very subscription. Since a
-// connection keeps the order, an answer proves that everything forgotten on that server before the
-// question has been heard.
+// A link receives the invalidations of a namespace: every Forget and Resolve publishes its key on one
+// channel, on the server that has the key. The link subscribes to all servers that can have keys and
+// probes each subscription once a second. A connection keeps the order, so the reply to a probe proves
+// that all that was forgotten on that server before the probe has been received.
 type link struct {
 	cache   *Cache
 	store   *store.Store
 	channel string
-	private string // heard by this link alone
+	private string // of this link alone, for probes
 	ctx     context.Context
 	stop    context.CancelFunc
 	once    sync.Once
 	done    sync.WaitGroup
 }
 
-// cacheChannel is where a namespace's forgotten keys are published. It is under the namespace's
-// names and none of them, since no key is empty.
+// Channel returns the invalidation channel of a namespace. It is the name of the empty key, which no
+// operation has.
 func Channel(namespace string) string { return record.Name(namespace, "") }
 
-func newCacheLink(c *Cache, s *store.Store) *link {
+func newLink(c *Cache, s *store.Store) *link {
 	l := &link{cache: c, store: s, channel: s.CacheChannel}
 	l.private = l.channel + "cache-" + rand.Text()
 	l.ctx, l.stop = context.WithCancel(context.Background())
 	return l
 }
 
-// start has the link made, the first time it is called. It must not be called during close.
+// start connects the link, the first time it is called. It must not be called during close.
 func (l *link) start() {
-	l.once.Do(func() { l.done.Go(l.run) })
+	l.once.Do(func() {
+		l.done.Go(func() {
+			backoff.Reconnect(l.ctx, l.hold, func(err error) {
+				l.cache.logger.Warn("idempotent: replay cache emptied and bypassed until its channel is restored", "error", rediserr.Text(err))
+			})
+		})
+	})
 }
 
 func (l *link) close() {
@@ -63,28 +68,8 @@ func (l *link) close() {
 	l.done.Wait()
 }
 
-func (l *link) run() {
-	pause := backoff.Backoff{First: 10 * time.Millisecond, Limit: backoff.MaxReconnectPause}
-	for {
-		began := time.Now()
-		err := l.hold()
-		if l.ctx.Err() != nil {
-			return
-		}
-		l.cache.logger.Warn("idempotent: replay cache emptied and bypassed until its channel stands", "error", rediserr.Text(err))
-		if time.Since(began) > backoff.MaxReconnectPause {
-			pause.Reset()
-		}
-		select {
-		case <-l.ctx.Done():
-			return
-		case <-time.After(pause.Next()):
-		}
-	}
-}
-
 // hold is one session: a generation of the cache, from when every server has confirmed its
-// subscription to the first doubt.
+// subscription until one of them fails. It never returns nil.
 func (l *link) hold() error {
 	ctx, cancel := context.WithCancel(l.ctx)
 	s := &session{link: l}
@@ -99,42 +84,43 @@ func (l *link) hold() error {
 	}
 	generation := l.cache.begin()
 	for round := 1; ; round++ {
-		asked := l.cache.now()
+		sent := l.cache.now()
 		if err := s.probe(ctx, strconv.Itoa(round)); err != nil {
 			return err
 		}
-		until := asked.add(probeLife)
+		until := sent.add(probeLife)
 		generation.verifiedUntil.Store(&until)
 		if round == 1 {
 			l.cache.logger.Info("idempotent: replay cache in use", "servers", len(s.subs))
 		}
-		if err := s.rest(ctx, probeInterval-(l.cache.now().monotonic-asked.monotonic)); err != nil {
+		if err := s.rest(ctx, probeInterval-(l.cache.now().monotonic-sent.monotonic)); err != nil {
 			return err
 		}
 	}
 }
 
-// A cacheSession is one subscription to each server.
+// A session is one subscription to each server. One that fails ends them all, because what was
+// forgotten in the gap is unknown.
 type session struct {
-	link      *link
-	nodes     map[string]*redis.Client // by address; nil for a client that speaks to one server
-	subs      []*shardSub
-	heard     chan heard
-	listening sync.WaitGroup
+	link    *link
+	nodes   map[string]*redis.Client // by address; nil for a client that speaks to one server
+	subs    []*shardSub
+	replies chan reply
 }
 
-// heard is what an ear says: an answer, or why it hears nothing any more.
-type heard struct {
-	ear    *shardSub
-	answer string
-	err    error
+// A reply comes from one subscription: that it is confirmed or answered a probe, or why it failed.
+type reply struct {
+	sub  *shardSub
+	text string
+	err  error
 }
 
-// subscribed is the answer of an ear whose subscription stands.
+// subscribed is the reply of a subscription that is confirmed. No probe has this text.
 const subscribed = "subscribed"
 
 var (
-	errGap      = errors.New("the client subscribed anew")
+	errGap      = errors.New("the client subscribed again by itself")
+	errMoved    = errors.New("the server ended the subscription")
 	errTopology = errors.New("the set of servers changed")
 )
 
@@ -143,30 +129,37 @@ func (s *session) open(ctx context.Context) error {
 	if s.nodes, err = s.link.store.Nodes(ctx); err != nil {
 		return err
 	}
+	s.replies = make(chan reply, 8*max(1, len(s.nodes))) // more than are ever in flight
 	if s.nodes == nil {
-		ps := s.link.store.Client.Subscribe(ctx, s.link.channel, s.link.private)
-		s.subs = append(s.subs, &shardSub{session: s, pubsub: ps, channels: 2})
+		s.listen(ctx, s.link.store.Client.Subscribe(ctx, s.link.channel, s.link.private), 2)
 	}
 	for _, node := range s.nodes {
-		s.subs = append(s.subs, &shardSub{session: s, pubsub: node.Subscribe(ctx, s.link.channel), channels: 1})
-	}
-	s.heard = make(chan heard, 8*len(s.subs)) // more than are ever under way
-	for _, e := range s.subs {
-		s.listening.Go(func() { e.listen(ctx) })
+		s.listen(ctx, node.Subscribe(ctx, s.link.channel), 1)
 	}
 	return nil
 }
 
-func (s *session) close() {
-	for _, e := range s.subs {
-		_ = e.pubsub.Close()
-	}
-	s.listening.Wait()
+// listen starts to read one subscription, to so many channels.
+func (s *session) listen(ctx context.Context, ps *redis.PubSub, channels int) {
+	sub := &shardSub{session: s, channels: channels, confirmed: make(map[string]struct{})}
+	s.subs = append(s.subs, sub)
+	sub.Subscription = pubsub.Receive(ctx, ps,
+		func(message any) error { return sub.handle(ctx, message) },
+		func(err error) {
+			s.link.cache.end() // at once: nothing is served after a subscription has failed
+			sub.reply(ctx, reply{err: err})
+		})
 }
 
-// prove has every server answer through the subscription. With one server, the question goes the
-// way of a Forget, through the client: where an address means another server by now, it does not
-// come back. With several, they are listed anew and asked each on its own connection.
+func (s *session) close() {
+	for _, sub := range s.subs {
+		sub.Close()
+	}
+}
+
+// probe makes every server answer through its subscription. With one server the probe is published
+// through the client, as a Forget is: if the address means another server now, it does not come back.
+// With several, the servers are listed again and pinged each on its own connection.
 func (s *session) probe(ctx context.Context, round string) error {
 	if s.nodes == nil {
 		store := s.link.store
@@ -182,16 +175,16 @@ func (s *session) probe(ctx context.Context, round string) error {
 	if !maps.Equal(nodes, s.nodes) {
 		return errTopology
 	}
-	for _, e := range s.subs {
-		if err := e.pubsub.Ping(ctx, round); err != nil {
+	for _, sub := range s.subs {
+		if err := sub.Ping(ctx, round); err != nil {
 			return err
 		}
 	}
 	return s.await(ctx, round)
 }
 
-// await returns when every ear has given this answer.
-func (s *session) await(ctx context.Context, answer string) error {
+// await returns when every subscription has given this reply.
+func (s *session) await(ctx context.Context, text string) error {
 	timeout := time.NewTimer(probeLife)
 	defer timeout.Stop()
 	for answered := make(map[*shardSub]struct{}); len(answered) < len(s.subs); {
@@ -199,20 +192,20 @@ func (s *session) await(ctx context.Context, answer string) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-timeout.C:
-			return topology.ErrSilent
-		case h := <-s.heard:
-			if h.err != nil {
-				return h.err
+			return pubsub.ErrSilent
+		case r := <-s.replies:
+			if r.err != nil {
+				return r.err
 			}
-			if h.answer == answer { // not the repetition of an earlier one
-				answered[h.ear] = struct{}{}
+			if r.text == text { // not the late reply to an earlier probe
+				answered[r.sub] = struct{}{}
 			}
 		}
 	}
 	return nil
 }
 
-// rest lets some time pass, unless an ear fails.
+// rest waits until the next probe is due, or until a subscription fails.
 func (s *session) rest(ctx context.Context, d time.Duration) error {
 	over := time.NewTimer(d)
 	defer over.Stop()
@@ -222,75 +215,60 @@ func (s *session) rest(ctx context.Context, d time.Duration) error {
 			return ctx.Err()
 		case <-over.C:
 			return nil
-		case h := <-s.heard:
-			if h.err != nil {
-				return h.err
+		case r := <-s.replies:
+			if r.err != nil {
+				return r.err
 			}
 		}
 	}
 }
 
-// An ear reads one subscription. It does what it hears before it hears more, and it alone tells the
-// cache, so that an answer is passed on only after what was forgotten before it is dropped.
+// A shardSub is the subscription to one server. It applies what it receives before it receives more,
+// and it alone invalidates, so a reply is passed on only after all that was forgotten before it.
 type shardSub struct {
+	*pubsub.Subscription
 	session   *session
-	pubsub    *redis.PubSub
-	channels  int // how many it is subscribed to
-	confirmed map[string]struct{}
+	channels  int                 // how many it subscribes to
+	confirmed map[string]struct{} // of those
 }
 
-func (e *shardSub) listen(ctx context.Context) {
-	for {
-		message, err := e.pubsub.Receive(ctx)
-		if err == nil {
-			err = e.hear(ctx, message)
-		}
-		if err != nil {
-			e.session.link.cache.end()
-			e.say(ctx, heard{ear: e, err: err})
-			return
-		}
-	}
-}
-
-func (e *shardSub) hear(ctx context.Context, message any) error {
+// handle applies one message.
+func (sub *shardSub) handle(ctx context.Context, message any) error {
 	switch m := message.(type) {
 	case *redis.Subscription:
-		return e.subscription(ctx, m)
+		return sub.confirm(ctx, m)
 	case *redis.Message:
-		if m.Channel == e.session.link.channel {
-			e.session.link.cache.Invalidate(m.Payload)
+		if m.Channel == sub.session.link.channel {
+			sub.session.link.cache.Invalidate(m.Payload)
 		} else {
-			e.say(ctx, heard{ear: e, answer: m.Payload})
+			sub.reply(ctx, reply{text: m.Payload})
 		}
 	case *redis.Pong:
-		e.say(ctx, heard{ear: e, answer: m.Payload})
+		sub.reply(ctx, reply{text: m.Payload})
 	}
 	return nil
 }
 
-// subscription counts the confirmations. A second one means that go-redis made the connection anew
-// by itself, and something may have been missed.
-func (e *shardSub) subscription(ctx context.Context, m *redis.Subscription) error {
+// confirm counts the confirmations. A second one for a channel means that go-redis replaced the
+// connection by itself, so that messages may be lost.
+func (sub *shardSub) confirm(ctx context.Context, m *redis.Subscription) error {
 	if m.Kind != "subscribe" {
-		return topology.ErrMoved
+		return errMoved
 	}
-	if _, again := e.confirmed[m.Channel]; again {
+	if _, again := sub.confirmed[m.Channel]; again {
 		return errGap
 	}
-	if e.confirmed == nil {
-		e.confirmed = make(map[string]struct{})
-	}
-	e.confirmed[m.Channel] = struct{}{}
-	if len(e.confirmed) == e.channels {
-		e.say(ctx, heard{ear: e, answer: subscribed})
+	sub.confirmed[m.Channel] = struct{}{}
+	if len(sub.confirmed) == sub.channels {
+		sub.reply(ctx, reply{text: subscribed})
 	}
 	return nil
 }
 
-func (e *shardSub) say(ctx context.Context, h heard) {
+func (sub *shardSub) reply(ctx context.Context, r reply) {
+	r.sub = sub
 	select {
-	case e.session.heard <- h:
+	case sub.session.replies <- r:
 	case <-ctx.Done():
 	}
 }

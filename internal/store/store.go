@@ -88,7 +88,7 @@ func New(client redis.UniversalClient, messageLimit int, ack Ack) *Store {
 // close returns when nothing is being sent. No run may be under way.
 func (s *Store) Close() {
 	if s.batcher != nil {
-		s.batcher.Sending.Wait()
+		s.batcher.Wait()
 	}
 }
 
@@ -358,15 +358,9 @@ func (s *Store) newBatcher() *pipeline.Batcher {
 	if s.Cluster != nil || s.Ring != nil {
 		return nil
 	}
-	pooled := s.Client
-	if ap, ok := s.Client.(topology.AutoPipeliner); ok {
-		pooled, _ = topology.ClientBelow(ap) // it is made for commands, and takes pipelines apart again
-	}
-	c, ok := pooled.(interface{ Options() *redis.Options })
+	c, ok := s.Client.(interface{ Options() *redis.Options })
 	if !ok || c.Options().ContextTimeoutEnabled {
 		return nil
 	}
-	b := pipeline.NewBatcher(context.Background(), pooled, c.Options().PoolSize)
-	b.Single = s.Client
-	return b
+	return pipeline.NewBatcher(context.Background(), s.Client, c.Options().PoolSize)
 }

@@ -1,17 +1,19 @@
+// Package topology owns the question which server has a name, and which kinds of client can be used at
+// all. It sends no command of the protocol and keeps no connection: both belong to the client.
 package topology
 
 import (
 	"context"
 	"errors"
 	"net"
-	"reflect"
 	"sync"
 
 	"github.com/redis/go-redis/v9"
 )
 
-// The clients that speak to several servers, also when they are wrapped.
+// The clients that speak to several servers, also when they are wrapped by another type.
 type (
+	// Cluster is a client of a Redis Cluster.
 	Cluster interface {
 		MasterForKey(ctx context.Context, key string) (*redis.Client, error)
 		ForEachMaster(ctx context.Context, do func(context.Context, *redis.Client) error) error
@@ -21,28 +23,27 @@ type (
 		GetShardClientForKey(key string) (*redis.Client, error)
 		Options() *redis.RingOptions
 	}
-	AutoPipeliner interface {
+	// sharded is a client that lists the servers it spreads keys over.
+	sharded interface {
+		ForEachShard(ctx context.Context, do func(context.Context, *redis.Client) error) error
+	}
+	autoPipeliner interface {
 		Config() redis.AutoPipelineOptions
 		Watch(ctx context.Context, fn func(*redis.Tx) error, keys ...string) error
 	}
 )
 
-// servers are what a client speaks to: a Cluster, a Ring or, when neither is set, one server.
+// Servers are what a client speaks to: a Cluster, a Ring or, when neither is set, one server.
 type Servers struct {
 	Client  redis.UniversalClient
 	Cluster Cluster
 	Ring    ring
 }
 
+// Of returns the servers behind client.
 func Of(client redis.UniversalClient) *Servers {
 	s := &Servers{Client: client}
-	below := client
-	if ap, ok := client.(AutoPipeliner); ok {
-		if c, _ := ClientBelow(ap); c != nil {
-			below = c
-		}
-	}
-	switch c := below.(type) {
+	switch c := client.(type) {
 	case Cluster:
 		s.Cluster = c
 	case ring:
@@ -51,62 +52,29 @@ func Of(client redis.UniversalClient) *Servers {
 	return s
 }
 
-// checkServers refuses clients with which an operation could run twice, or its waiters hear
-// nothing.
+// Unsupported says what is wrong with a client on which an operation could run twice, or whose
+// waiters would miss messages, and what is allowed instead. Both are empty for a client that works.
 func Unsupported(client redis.UniversalClient) (problem, allowed string) {
 	switch c := client.(type) {
 	case Cluster:
 	case ring:
+		// The default heartbeat moves the keys of a shard that does not answer to other shards, where
+		// nobody knows what runs or is done.
 		if ejects(c) {
 			return "a Ring that moves the keys of a shard that does not answer to other shards, where operations would run again",
 				"a Ring with a RingOptions.HeartbeatFn that always returns true, so that such a shard's operations are ErrUnavailable until it is back"
 		}
-	case AutoPipeliner:
-		if _, known := ClientBelow(c); !known && severalServers(c) {
-			return "an AutoPipeliner over a Cluster client that cannot be reached through it",
-				"the *redis.AutoPipeliner itself, of a go-redis version that this library knows, or the Cluster client"
+	case autoPipeliner:
+		if overCluster(c) {
+			return "an AutoPipeliner over a Cluster client, which hides which master has a key",
+				"the Cluster client itself, or an AutoPipeliner over the client of one server"
 		}
 	}
 	return "", ""
 }
 
-// clientBelow returns the client that an AutoPipeliner was made by, if it is a single server's or a
-// Cluster's. go-redis does not let it out, so this looks where it is; known is false when it is not
-// there.
-func ClientBelow(client AutoPipeliner) (below redis.UniversalClient, known bool) {
-	ap, ok := client.(*redis.AutoPipeliner)
-	if !ok {
-		return nil, false
-	}
-	field := reflect.ValueOf(ap).Elem().FieldByName("pipeliner")
-	if field.Kind() != reflect.Interface {
-		return nil, false
-	}
-	made := field.Elem()
-	if !made.IsValid() {
-		return nil, true
-	}
-	switch made.Type() {
-	case reflect.TypeFor[*redis.ClusterClient]():
-		return (*redis.ClusterClient)(made.UnsafePointer()), true
-	case reflect.TypeFor[*redis.Client]():
-		return (*redis.Client)(made.UnsafePointer()), true
-	}
-	return nil, true
-}
-
-// severalServers reports whether the client needs a key to know where to send something. Nothing
-// is sent to find that out.
-func severalServers(client AutoPipeliner) bool {
-	one := false
-	_ = client.Watch(context.Background(), func(*redis.Tx) error {
-		one = true
-		return nil
-	})
-	return !one
-}
-
-// ejects reports whether a Ring takes a shard for dead that cannot be reached.
+// ejects reports whether a Ring takes a shard that cannot be reached out of use. NewRing fills in a
+// default heartbeat, so only a call shows what the function does.
 func ejects(r ring) bool {
 	options := r.Options()
 	if options.HeartbeatFn == nil {
@@ -124,8 +92,19 @@ func ejects(r ring) bool {
 	return !options.HeartbeatFn(context.Background(), shard)
 }
 
-// node says which server has the name, for clients that speak to several: its address, and a
-// client for it alone. With one server it is the client itself.
+// overCluster reports whether the client needs a key to choose a server. Watch without keys sends
+// nothing: on one server it calls its function, on a Cluster it fails.
+func overCluster(client autoPipeliner) bool {
+	oneServer := false
+	_ = client.Watch(context.Background(), func(*redis.Tx) error {
+		oneServer = true
+		return nil
+	})
+	return !oneServer
+}
+
+// Node returns the server that has the name: its address, and a client for it alone. With one server
+// the address is "" and the client is the caller's own.
 func (s *Servers) Node(ctx context.Context, name string) (address string, node redis.UniversalClient, err error) {
 	var server *redis.Client
 	switch {
@@ -142,15 +121,16 @@ func (s *Servers) Node(ctx context.Context, name string) (address string, node r
 	return server.Options().Addr, server, nil
 }
 
-// lookAround asks a Cluster who its masters are. A client does so by itself when one of them sends
-// it to another one, but not when one is dead.
+// Refresh reloads the topology of a Cluster and returns when that is done. A client does so by
+// itself when a master redirects it, but not when a master is dead.
 func (s *Servers) Refresh(ctx context.Context) {
 	if s.Cluster != nil {
 		_ = s.Cluster.ForEachMaster(ctx, func(context.Context, *redis.Client) error { return nil })
 	}
 }
 
-// heed begins to look around when a command had no answer. It returns err.
+// RefreshOnError reloads the topology of a Cluster in the background if a command got no reply. It
+// returns err unchanged.
 func (s *Servers) RefreshOnError(err error) error {
 	if _, answered := errors.AsType[redis.Error](err); s.Cluster != nil && err != nil && !answered {
 		s.Cluster.ReloadState(context.Background()) // in a goroutine of the client
@@ -158,30 +138,26 @@ func (s *Servers) RefreshOnError(err error) error {
 	return err
 }
 
-// spread is a client that can say which servers it spreads keys over; every cluster can.
-type spread interface {
-	ForEachShard(ctx context.Context, do func(context.Context, *redis.Client) error) error
-}
-
-// canListen reports whether what is published about every key can be heard through a client.
+// CanSubscribe reports whether messages about every key can be received through a client: it is over
+// one server, or lists its servers.
 func CanSubscribe(client redis.UniversalClient) bool {
 	_, spreads := client.(ring)
-	_, says := client.(spread)
-	return says || !spreads
+	_, lists := client.(sharded)
+	return lists || !spreads
 }
 
-// nodes lists, by address, the servers that can have records, for clients that speak to several;
-// nil for the others.
+// Nodes lists, by address, the servers that can have records. It is nil for a client that speaks to
+// one server.
 func (s *Servers) Nodes(ctx context.Context) (map[string]*redis.Client, error) {
 	var each func(context.Context, func(context.Context, *redis.Client) error) error
 	if s.Cluster != nil {
 		each = s.Cluster.ForEachMaster
-	} else if c, ok := s.Client.(spread); ok {
+	} else if c, ok := s.Client.(sharded); ok {
 		each = c.ForEachShard
 	} else {
 		return nil, nil
 	}
-	var mu sync.Mutex // each calls many at once
+	var mu sync.Mutex // each calls its function concurrently
 	found := make(map[string]*redis.Client)
 	err := each(ctx, func(_ context.Context, node *redis.Client) error {
 		mu.Lock()
@@ -195,9 +171,5 @@ func (s *Servers) Nodes(ctx context.Context) (map[string]*redis.Client, error) {
 	return found, err
 }
 
-// What ends a subscription.
-var (
-	ErrSilent   = errors.New("no answer to a ping")
-	ErrMoved    = errors.New("the server ended the subscription")
-	ErrNoServer = errors.New("no server is known for the channel")
-)
+// ErrNoServer: no server is known, for a name or at all.
+var ErrNoServer = errors.New("no server is known")
