@@ -70,6 +70,7 @@ func TestLostReplyOfTheTakeOver(t *testing.T) {
 			q.answer("charged", nil)
 			second.returned(w, "charged")
 			first.wait(w)
+			dead.reconnects(w)
 			other.wire.loseReplyTo("evalsha")
 		}
 		assert.Equal(w, 2, q.count())

@@ -194,6 +194,12 @@ func (x *executor) waits(w *world) {
 	<-x.looked
 }
 
+// reconnects returns when the client dials again: after many failures, go-redis does so once a second.
+func (x *executor) reconnects(w *world) {
+	w.Helper()
+	require.Eventually(w, func() bool { return x.client.Ping(w.Context()).Err() == nil }, time.Minute, 10*time.Millisecond)
+}
+
 // A call is one Run in a goroutine of its own.
 type call struct {
 	done   chan struct{}

@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -184,6 +185,22 @@ func (s *Server) Run() error {
 
 // drain reads what the server has to say for as long as it lives.
 func drain(out io.Reader) { _, _ = io.Copy(io.Discard, out) }
+
+// Stall stops the process with SIGSTOP, as a long pause of its machine would, and returns what lets it
+// go on.
+func (s *Server) Stall(t testing.TB) (resume func()) {
+	t.Helper()
+	client := redis.NewClient(&redis.Options{Addr: s.Addr()})
+	defer client.Close()
+	info, err := client.InfoMap(context.Background(), "server").Result()
+	must(t, err)
+	pid, err := strconv.Atoi(info["Server"]["process_id"])
+	must(t, err)
+	must(t, syscall.Kill(pid, syscall.SIGSTOP))
+	resume = sync.OnceFunc(func() { _ = syscall.Kill(pid, syscall.SIGCONT) })
+	t.Cleanup(resume)
+	return resume
+}
 
 // Kill ends the process with SIGKILL.
 func (s *Server) Kill() {
