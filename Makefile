@@ -1,41 +1,51 @@
-# make demo    shows the library at work: real processes, a real Redis where there is one
-# make test    checks and tests everything, and installs a Redis if there is none
-# make spec    checks the model of the protocol, and installs spin if there is none
-# make fuzz    runs each fuzz target for FUZZTIME
-# make bench   measures beside bare commands and other libraries, and brings docs/performance.md up to
-#              date; BENCHFLAGS="-window 1m" and others, see (cd verify/bench && go run . -help)
-# make soak    harms workers, network and servers for DURATION and checks what comes of it;
-#              SEED repeats a campaign; verify/soak/README.md has more
+.DEFAULT_GOAL := help
 
-MODULES  := . demo verify/integration verify/bench verify/soak
 FUZZTIME ?= 30s
 DURATION ?= 60s
 SEED     ?= 0
 
-.PHONY: demo test check redis spec fuzz bench soak
+.NOTPARALLEL:
+.PHONY: help demo test verify services check race spec soak images smoke fuzz bench vuln
 
-demo:
+help: ## lists the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: ## shows the library at work: real processes, and a real Redis where there is one
 	@cd demo && go run ./quickstart
 
-test: check redis spec
-	@set -e; for m in $(MODULES); do echo "== go test, $$m"; (cd $$m && go test -race -shuffle=on -timeout 20m ./...); done
-	@$(MAKE) --no-print-directory soak
+test: services ## runs the tests of every module, in fake time and on real servers; installs a Redis if there is none
+	@IDEMPOTENT_IMAGES= scripts/each go test -shuffle=on -timeout 10m ./...
 
-check:
-	@set -e; for m in $(MODULES); do echo "== gofmt, go vet, go fix, go mod tidy, $$m"; scripts/check $$m; done
+verify: check race spec soak images smoke ## adds what takes longer: all of the targets from check to smoke
 
-redis:
-	@scripts/ensure-redis
+check: ## checks format, vet, idioms, go.mod and lint in every module
+	@scripts/each "$(CURDIR)/scripts/check"
 
-spec:
+race: services ## runs the tests of every module with the race detector
+	@IDEMPOTENT_IMAGES= scripts/each go test -race -shuffle=on -timeout 20m ./...
+
+spec: ## checks the model of the protocol with Spin; installs spin if there is none
 	@scripts/ensure-spin
 	@verify/spec/check
 
-fuzz:
-	@set -e; for p in . ./idemhttp; do for f in $$(grep -ho '^func Fuzz[A-Za-z]*' $$p/*_test.go | cut -d' ' -f2); do go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p; done; done
+soak: services ## injects faults for DURATION and checks the history; SEED repeats a campaign (verify/soak/README.md)
+	@cd verify/soak && go run . -duration $(DURATION) -seed $(SEED)
 
-bench: redis
+images: services ## runs the behaviour tests on server images, where docker runs
+	@scripts/test-images
+
+smoke: services ## runs each benchmark once
+	@scripts/each go test -run '^$$' -bench . -benchtime 1x ./...
+
+fuzz: ## runs each fuzz target for FUZZTIME
+	@scripts/fuzz $(FUZZTIME)
+
+bench: services ## measures and updates docs/performance.md; BENCHFLAGS="-window 1m" (cd verify/bench && go run . -help)
 	@cd verify/bench && go run . -docs ../../docs $(BENCHFLAGS)
 
-soak: redis
-	@cd verify/soak && go run . -duration $(DURATION) -seed $(SEED)
+vuln: ## looks for known vulnerabilities in every module, in the Go vulnerability database
+	@scripts/each go run golang.org/x/vuln/cmd/govulncheck@v1.9.0 ./...
+
+# Each script installs one service that tests start, if there is none.
+services:
+	@set -e; for script in scripts/ensure-redis $(wildcard scripts/ensure-postgres); do $$script; done

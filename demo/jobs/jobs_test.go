@@ -117,5 +117,5 @@ var keyLines = []string{
 func assertAllHolds(t *testing.T, out string) {
 	t.Helper()
 	stagetest.AssertAllHolds(t, out, keyLines, 100)
-	assert.Equal(t, 6, len(regexp.MustCompile(`refunds paid +1 +1 +ok`).FindAllString(out, -1)))
+	assert.Len(t, regexp.MustCompile(`refunds paid +1 +1 +ok`).FindAllString(out, -1), 6)
 }

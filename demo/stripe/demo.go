@@ -59,7 +59,6 @@ type execution struct{ worker, attempt int }
 type set struct {
 	*demo
 	payment Payment
-	manner  manner
 	account *account // nil with the real Stripe
 
 	mu       sync.Mutex // guards what events tell

@@ -136,7 +136,7 @@ func (st *set) killOwner(ctx context.Context, blind bool) (err error) {
 		select {
 		case <-happened:
 		case <-ctx.Done():
-			return fmt.Errorf("Stripe was not asked, or not everybody waits: %w", context.Cause(ctx))
+			return fmt.Errorf("no request came to Stripe, or not everybody waits: %w", context.Cause(ctx))
 		}
 	}
 	w := st.fleet.Fleet[st.owner()-1]

@@ -105,7 +105,7 @@ func serve(ctx context.Context, args []string, logger *slog.Logger) error {
 	}
 	defer e.Close()
 	if err := rdb.Ping(ctx).Err(); err != nil {
-		return fmt.Errorf("Redis does not answer: %w", err)
+		return fmt.Errorf("no answer from Redis: %w", err)
 	}
 
 	servers := []*http.Server{server(s.public, e.Webhooks()), server(s.operators, e.Operators())}

@@ -92,7 +92,7 @@ func main() {
 // idempotent.OutcomeUnknown, and one that promises that nothing happened in idempotent.Retryable.
 type Bank struct{}
 
-func (Bank) Refund(_ context.Context, reference string, cents int64) (Receipt, error) {
+func (Bank) Refund(_ context.Context, _ string, cents int64) (Receipt, error) {
 	fmt.Println("refunding", cents, "cents")
 	return Receipt{"receipt-1"}, nil
 }

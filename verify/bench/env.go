@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -102,8 +103,8 @@ func (e *env) executor(client redis.UniversalClient, opts ...idempotent.Option) 
 
 func (e *env) close() error {
 	var errs []error
-	for i := len(e.closes) - 1; i >= 0; i-- {
-		errs = append(errs, e.closes[i]())
+	for _, closeOne := range slices.Backward(e.closes) {
+		errs = append(errs, closeOne())
 	}
 	return errors.Join(errs...)
 }

@@ -130,7 +130,7 @@ func mind(hold io.Reader, path, port string) error {
 		return err
 	case <-over:
 		_ = server.Process.Kill() // it has nothing to save
-		<-ended
+		<-ended                   //nolint:errcheck // it was killed
 		return nil
 	}
 }

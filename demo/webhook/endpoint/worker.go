@@ -143,7 +143,7 @@ func (w *workers) attempt(ctx context.Context, ev *stored) (Change, error) {
 	change, err := w.call(ctx, ev, info.Attempt > 1 || ev.replays > 0)
 	if idempotent.IsRetryable(err) && number == w.cfg.Attempts {
 		// Not to be retried, so not marked any more: recorded, and the same for every duplicate.
-		return Change{}, fmt.Errorf("given up after %d attempts: %v", number, err)
+		return Change{}, fmt.Errorf("given up after %d attempts: %v", number, err) //nolint:errorlint // wrapped, it would still be Retryable
 	}
 	return change, err
 }

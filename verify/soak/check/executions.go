@@ -69,7 +69,7 @@ func (c *checker) again(k *key, e, next *execution) {
 	if c.claimLost(e) || e.fate == history.Recorded && c.commitLost(e) {
 		return
 	}
-	unknown := false // whether what e did is not known
+	var unknown bool // whether what e did is not known
 	switch {
 	case e.fate == history.Recorded && !c.outlasts(e, next):
 		c.violated(ruleAgain, k, "%s began at %v, and %s was recorded at %v", next, next.begin, e, e.fated)

@@ -107,7 +107,7 @@ var fns = []naming{
 
 func name(err, over error) history.Result {
 	for _, n := range own {
-		if n.err == idempotent.ErrUnavailable && over != nil && errors.Is(err, over) {
+		if errors.Is(n.err, idempotent.ErrUnavailable) && over != nil && errors.Is(err, over) {
 			return history.ContextOver // of a wait, with the trouble there was
 		}
 		if errors.Is(err, n.err) {

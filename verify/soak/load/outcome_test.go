@@ -45,7 +45,7 @@ func TestChangedValuesAreNoticed(t *testing.T) {
 	assert.True(t, describe(value, nil, nil, idempotent.Replayed).Intact)
 	value.Pad[999]++
 	assert.False(t, describe(value, nil, nil, idempotent.Replayed).Intact)
-	assert.False(t, describe(newCharge("w-2", 10), nil, nil, idempotent.Replayed).Of == "w-1")
+	assert.NotEqual(t, "w-1", describe(newCharge("w-2", 10), nil, nil, idempotent.Replayed).Of)
 	assert.False(t, describe(charge{}, nil, nil, idempotent.Replayed).Intact)
 	// A replayed error that does not say that it is one.
 	assert.False(t, describe(charge{}, failure(errDeclined, "w-1"), nil, idempotent.Waited).Intact)
