@@ -151,7 +151,7 @@ func newServer(args []string) (*Server, error) {
 	if s.port, err = freePort(); err != nil {
 		return nil, err
 	}
-	if owner := serverUser(); owner != nil {
+	if owner := ServerUser(); owner != nil {
 		err = errors.Join(os.Chown(dir, int(owner.Uid), int(owner.Gid)))
 	}
 	return s, err
@@ -169,8 +169,8 @@ func binaries() (string, error) {
 	return filepath.Dir(found[len(found)-1]), nil
 }
 
-// serverUser is who runs the server when this process is root, whom PostgreSQL refuses.
-func serverUser() *syscall.Credential {
+// ServerUser is who runs the server when this process is root, whom PostgreSQL refuses.
+func ServerUser() *syscall.Credential {
 	if os.Getuid() != 0 {
 		return nil
 	}
@@ -188,7 +188,7 @@ func (s *Server) data() string { return filepath.Join(s.dir, "data") }
 func (s *Server) command(name string, args ...string) *exec.Cmd {
 	cmd := exec.Command(filepath.Join(s.bin, name), args...)
 	cmd.Dir = s.dir
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: serverUser()}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: ServerUser()}
 	return cmd
 }
 
@@ -203,7 +203,7 @@ func (s *Server) Run() error {
 		"-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c", "max_prepared_transactions=0"}, s.args...)
 	cmd := exec.Command("sh", args...)
 	cmd.Dir = s.dir
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: serverUser()}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: ServerUser()}
 	var err error
 	if s.life, err = cmd.StdinPipe(); err != nil {
 		return err
