@@ -3,6 +3,7 @@ package idempotent
 import (
 	"context"
 
+	"github.com/idempotent-go/idempotent/internal/errtree"
 	"github.com/idempotent-go/idempotent/internal/record"
 	"github.com/idempotent-go/idempotent/internal/seam"
 )
@@ -16,7 +17,14 @@ func init() {
 		return registry.(*ErrorRegistry).decode(rec, lost)
 	}
 	seam.CodecID = codecOf
-	seam.IsUnknown = isUnknown
+	seam.IsUnknown = func(err error) bool {
+		marked := false
+		errtree.Walk(err, func(node error) bool {
+			_, marked = node.(*unknownError)
+			return !marked
+		})
+		return marked || errtree.Contains(err, notOutcomes...)
+	}
 	seam.WithRunInfo = func(ctx context.Context, namespace, key string) context.Context {
 		x := &runContext{info: RunInfo{Namespace: namespace, Key: key, Attempt: 1}}
 		x.outer, _ = ctx.Value(runContextKey{}).(*runContext)

@@ -63,7 +63,7 @@ func (t *transaction) conclude(ctx context.Context, tx *fnTx, fn fnResult, began
 		res := t.finish(ctx, idempotent.EventInterrupted, rolledBack(cause))
 		res.again = true
 		return res
-	case ctx.Err() != nil || seam.IsUnknown(cause):
+	case ctx.Err() != nil || seam.IsUnknown(cause) || errors.Is(cause, ErrRolledBack): // of a nested Run
 		return t.finish(ctx, idempotent.EventInterrupted, cause)
 	case t.tx.Conn().IsClosed():
 		return t.finish(ctx, idempotent.EventInterrupted, lost(cause))

@@ -24,7 +24,7 @@ var (
 	// CodecID returns the number that a record has for a codec.
 	CodecID func(codec any) record.CodecID
 
-	// IsUnknown reports whether err is marked with OutcomeUnknown.
+	// IsUnknown reports whether err is marked with OutcomeUnknown, or is one of a nested Run that says nothing final.
 	IsUnknown func(err error) bool
 
 	// WithRunInfo returns a context from which RunInfoFromContext returns a RunInfo, with attempt 1.
