@@ -68,7 +68,7 @@ type runContextKey struct{}
 // An execution is what fn's context knows of the run it belongs to.
 type runContext struct {
 	info  RunInfo
-	by    *locker
+	by    *locker     // nil for an execution of package pg
 	outer *runContext // the run whose fn called this one
 	over  atomic.Bool
 }
@@ -78,7 +78,7 @@ type runContext struct {
 func (c *locker) executing(ctx context.Context, key string) (nested, same bool) {
 	x, _ := ctx.Value(runContextKey{}).(*runContext)
 	for ; x != nil; x = x.outer {
-		if x.over.Load() {
+		if x.by == nil || x.over.Load() {
 			continue
 		}
 		nested = nested || x.by == c

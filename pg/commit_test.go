@@ -1,0 +1,119 @@
+package pg_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/idempotent-go/idempotent"
+	"github.com/idempotent-go/idempotent/internal/pgtest"
+	"github.com/idempotent-go/idempotent/pg"
+)
+
+// throughProxy returns a proxy of the world's server and a pool that uses it. The pool sends the text of each statement, in
+// which the proxy finds COMMIT.
+func (w *world) throughProxy() (*pgtest.Proxy, *pgxpool.Pool) {
+	w.Helper()
+	c := w.pool.Config().ConnConfig
+	proxy, err := pgtest.StartProxy(w.pool.Config().ConnConfig.Host + ":" + itoa(c.Port))
+	require.NoError(w, err)
+	w.Cleanup(proxy.Close)
+	pool := w.connect(pgtest.URL(proxy.Addr(), c.Database) + "&default_query_exec_mode=exec")
+	return proxy, pool
+}
+
+func TestLostAnswerToCommit(t *testing.T) {
+	for name, test := range map[string]struct {
+		cut   pgtest.Cut
+		calls int64
+	}{
+		"committed":     {pgtest.CutAnswer, 1},
+		"not committed": {pgtest.CutRequest, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			proxy, pool := w.throughProxy()
+			e, err := pg.New[int](pool, "orders")
+			require.NoError(t, err)
+			once := true
+			proxy.SetCut(func() pgtest.Cut {
+				if once {
+					once = false
+					return test.cut
+				}
+				return pgtest.CutNothing
+			})
+			c := newCharge("a")
+			var report idempotent.Report
+			value, err := e.Run(t.Context(), "a", c.run, pg.WithReport(&report))
+			require.NoError(t, err)
+			assert.EqualValues(t, test.calls, value)
+			assert.Equal(t, test.calls, c.calls.Load())
+			assert.Equal(t, idempotent.Executed, report.Source)
+			assert.Equal(t, 1, w.effects("a"))
+			assert.Equal(t, 1, w.records())
+		})
+	}
+}
+
+// While the old session holds the lock, its commit may still take place.
+func TestLostCommitWaitsForItsSession(t *testing.T) {
+	w := newWorld(t)
+	proxy, pool := w.throughProxy()
+	e, err := pg.New[int](pool, "orders", pg.WithCommitTimeout(50*time.Millisecond))
+	require.NoError(t, err)
+	// The record waits for a row of another transaction, so its session goes on after the answer was cut.
+	_, err = w.pool.Exec(t.Context(), `CREATE TABLE block (n int PRIMARY KEY); INSERT INTO block VALUES (1);
+		CREATE FUNCTION blocked() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM n FROM block FOR UPDATE; RETURN NULL; END';
+		CREATE CONSTRAINT TRIGGER blocked AFTER INSERT ON ledger DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION blocked()`)
+	require.NoError(t, err)
+	holder, err := w.pool.Begin(t.Context())
+	require.NoError(t, err)
+	_, err = holder.Exec(t.Context(), `SELECT n FROM block FOR UPDATE`)
+	require.NoError(t, err)
+	proxy.SetCut(func() pgtest.Cut { return pgtest.CutBoth })
+	c := newCharge("a")
+	_, err = e.Run(t.Context(), "a", c.run)
+	assert.ErrorIs(t, err, pg.ErrCommitUnknown)
+	assert.ErrorIs(t, err, idempotent.ErrNotRecorded)
+
+	proxy.SetCut(nil)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		value, err := e.Run(context.Background(), "a", c.run)
+		assert.NoError(t, err)
+		assert.EqualValues(t, c.calls.Load(), value)
+	}()
+	w.waitingForLock(1)
+	require.NoError(t, holder.Rollback(t.Context()))
+	<-done
+	assert.Equal(t, 1, w.effects("a"))
+}
+
+// A transaction of the caller's is the caller's to look after.
+func TestPostgresAwayIsUnavailable(t *testing.T) {
+	w := newWorld(t)
+	proxy, pool := w.throughProxy()
+	e, err := pg.New[int](pool, "orders")
+	require.NoError(t, err)
+	proxy.SetTarget("127.0.0.1:1")
+	c := newCharge("a")
+	_, err = e.Run(t.Context(), "a", c.run)
+	assert.ErrorIs(t, err, pg.ErrUnavailable)
+	assert.ErrorIs(t, err, idempotent.ErrUnavailable)
+	_, err = e.Get(t.Context(), "a")
+	assert.ErrorIs(t, err, pg.ErrUnavailable)
+	_, err = e.Prune(t.Context(), 1)
+	assert.ErrorIs(t, err, pg.ErrUnavailable)
+	assert.Zero(t, c.calls.Load())
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err = e.Run(ctx, "a", c.run)
+	assert.ErrorIs(t, err, context.Canceled)
+	assert.NotErrorIs(t, err, pg.ErrUnavailable)
+}
