@@ -53,7 +53,7 @@ func (e *Executor[T]) Resolve(ctx context.Context, key string, value T, opts ...
 	if err != nil {
 		return err
 	}
-	payload, err := encodeValue(e.codec, value)
+	payload, err := encodeValue(e.codec, value, e.unchecked)
 	if err != nil {
 		return err
 	}
@@ -94,6 +94,9 @@ const (
 	StateSucceeded
 	// StateFailed: an error or a panic is recorded.
 	StateFailed
+	// StateValueNotKept: fn succeeded, and its value could not be stored. Run returns
+	// ErrValueNotKept until Forget or Resolve.
+	StateValueNotKept
 )
 
 var stateNames = [...]string{
@@ -103,6 +106,8 @@ var stateNames = [...]string{
 	StateInterrupted: "interrupted",
 	StateSucceeded:   "succeeded",
 	StateFailed:      "failed",
+
+	StateValueNotKept: "done, value not kept",
 }
 
 func (s State) String() string {
@@ -154,6 +159,8 @@ func (c *core) peek(ctx context.Context, key string) (Status, error) {
 		s.State = StateAbandoned
 	case rec.Outcome == record.OutcomeInterrupted:
 		s.State = StateInterrupted
+	case rec.Outcome == record.OutcomeValueNotKept:
+		s.State = StateValueNotKept
 	case rec.Outcome == record.OutcomeValue:
 		s.State = StateSucceeded
 	}
@@ -287,7 +294,7 @@ func (c *core) resolve(ctx context.Context, key string, cfg *runConfig, payload 
 			if err != nil {
 				return err
 			}
-			if rec.Kind == record.KindDone && rec.Outcome != record.OutcomeInterrupted {
+			if rec.Kind == record.KindDone && rec.Outcome != record.OutcomeInterrupted && rec.Outcome != record.OutcomeValueNotKept {
 				return ErrAlreadyRecorded
 			}
 			settled.Attempt = rec.Attempt

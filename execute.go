@@ -212,9 +212,7 @@ func (p *execution) finish(end *fnResult, lost, stopped bool, cause error) {
 	case end.exited:
 		p.release(nil, errExited)
 	case end.encodeErr != nil:
-		p.out.err = &causeError{text: ErrNotRecorded.Error() + ": " + end.encodeErr.Error(), sentinel: ErrNotRecorded, cause: end.encodeErr}
-		p.abandon(p.out.err)
-		p.lead.settle(failure(p.out.err)) // none of those who joined is to run it again
+		p.recordWithoutValue(end.encodeErr)
 	case end.err != nil && (stopped && cutShort(end.err, cause) || isUnknown(end.err)):
 		if lost {
 			p.out.err = ErrLeaseLost
@@ -248,16 +246,8 @@ func isUnknown(err error) (unknown bool) {
 
 // settle records the outcome, or releases the operation if its error is one to ignore.
 func (p *execution) settle(end *fnResult) {
-	rec := &record.Record{
-		Kind:        record.KindDone,
-		Token:       p.op.token,
-		Attempt:     p.lease.Attempt,
-		At:          time.UnixMilli(p.ended.UnixMilli()), // as it is read from Redis
-		Fingerprint: p.op.fingerprint,
-		Outcome:     record.OutcomeValue,
-		Codec:       p.codec,
-		Payload:     end.payload,
-	}
+	rec := p.doneRecord(record.OutcomeValue)
+	rec.Payload = end.payload
 	ignore := false
 	if err := end.cause(); err != nil {
 		rec.Outcome, rec.Codec, rec.Payload = record.OutcomeError, record.CodecMsgpack, p.errors.encode(err, p.errorLost)
@@ -270,12 +260,35 @@ func (p *execution) settle(end *fnResult) {
 	rec.Payload = record.PayloadIn(raw, len(rec.Payload)) // a copy: the value is the caller's now
 	switch {
 	case !ignore:
-		p.commit(rec, raw)
+		p.commit(rec, raw, nil)
 	case p.op.cfg.ignored == ShareWithWaiters:
 		p.release(append([]byte{store.MessageShared}, raw...), end.cause())
 		p.lead.settle(sharedResult{rec: rec, source: Executed})
 	default:
 		p.release(nil, end.cause())
+	}
+}
+
+func (p *execution) doneRecord(outcome record.Outcome) *record.Record {
+	return &record.Record{
+		Kind:        record.KindDone,
+		Token:       p.op.token,
+		Attempt:     p.lease.Attempt,
+		At:          time.UnixMilli(p.ended.UnixMilli()), // as it is read from Redis
+		Fingerprint: p.op.fingerprint,
+		Outcome:     outcome,
+		Codec:       p.codec,
+	}
+}
+
+// recordWithoutValue records that fn succeeded, and not its value, which why says cannot be stored.
+// Without a record, the next caller would run fn again.
+func (p *execution) recordWithoutValue(why error) {
+	rec := p.doneRecord(record.OutcomeValueNotKept)
+	p.logger.Error("idempotent: value not kept", "key", p.op.key, "namespace", p.namespace, "error", why)
+	p.commit(rec, rec.Encode(), why)
+	if p.out.err == nil {
+		p.out.err = &causeError{text: ErrNotRecorded.Error() + ": " + why.Error(), sentinel: ErrNotRecorded, cause: why}
 	}
 }
 
@@ -296,8 +309,8 @@ func ignored(cfg *runConfig, err error) (ignore bool, panicked *HookError) {
 var errTakenOver = errors.New("somebody else has taken over")
 
 // commit stores the outcome. It goes on trying when the caller's context has ended, for a
-// bounded time.
-func (p *execution) commit(rec *record.Record, raw []byte) {
+// bounded time. notKept says why the record lacks the value, nil if it does not.
+func (p *execution) commit(rec *record.Record, raw []byte, notKept error) {
 	event := Event{Key: p.op.key, Attempt: int(rec.Attempt), Size: len(raw)}
 	stamp := p.cache.Stamp()
 	ttl := p.op.cfg.recordTTL(rec.Outcome)
@@ -315,8 +328,10 @@ func (p *execution) commit(rec *record.Record, raw []byte) {
 		p.out.err = redisError(ErrNotRecorded, err)
 		p.lead.settle(sharedResult{rec: rec, source: Executed, err: p.out.err})
 	default:
-		event.Kind = EventRecorded
-		p.out.at = rec.At
+		event.Kind, event.Err = EventRecorded, notKept
+		if notKept == nil {
+			p.out.at = rec.At
+		}
 		stamp.Store(p.op.key, rec, len(raw), ttl)
 		p.lead.settle(sharedResult{rec: rec, stored: true, source: Executed})
 	}
