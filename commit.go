@@ -57,7 +57,7 @@ var (
 
 // commit stores the outcome, and settles the flight. The caller's context does not end it: fn has had
 // its effect. It returns once the outcome is stored, refused, or has been tried for commitWait.
-func (p *execution) commit(rec *record.Record, raw []byte) {
+func (p *execution) commit(rec *record.Record, raw []byte, notKept error) {
 	c := p.newCommit()
 	c.execution, c.rec, c.raw, c.ttl = p, rec, raw, p.op.cfg.recordTTL(rec.Outcome)
 	wait := p.commitWait()
@@ -67,11 +67,11 @@ func (p *execution) commit(rec *record.Record, raw []byte) {
 	case <-c.done:
 		c.timer.Stop()
 		p.renewer.Drop(p.lease)
-		p.committed(rec, len(raw), c.stored, c.err)
+		p.committed(rec, len(raw), c.stored, c.err, notKept)
 		*c = commit{done: c.done, timer: c.timer}
 		p.commits.Put(c)
 	case <-c.timer.C:
-		p.committed(rec, len(raw), false, fmt.Errorf("%w within %v", errNoAnswer, wait))
+		p.committed(rec, len(raw), false, fmt.Errorf("%w within %v", errNoAnswer, wait), notKept)
 		p.leaveBehind(c, p.commitRetryWindow()-wait)
 	}
 }
@@ -97,8 +97,8 @@ func (p *execution) leaveBehind(c *commit, window time.Duration) {
 }
 
 // committed settles the flight with the result of a commit, and reports it.
-func (p *execution) committed(rec *record.Record, size int, stored bool, err error) {
-	event := Event{Kind: EventRecorded, Key: p.op.key, Attempt: int(rec.Attempt), Size: size, Duration: time.Since(p.ended)}
+func (p *execution) committed(rec *record.Record, size int, stored bool, err, notKept error) {
+	event := Event{Kind: EventRecorded, Err: notKept, Key: p.op.key, Attempt: int(rec.Attempt), Size: size, Duration: time.Since(p.ended)}
 	switch {
 	case err == nil && !stored:
 		event.Kind, event.Err = EventCommitFailed, errTakenOver
@@ -108,7 +108,9 @@ func (p *execution) committed(rec *record.Record, size int, stored bool, err err
 		p.out.err = redisError(ErrNotRecorded, err)
 		p.lead.settle(sharedResult{rec: rec, source: Executed, err: p.out.err})
 	default:
-		p.out.at = rec.At
+		if notKept == nil {
+			p.out.at = rec.At
+		}
 		p.lead.settle(sharedResult{rec: rec, stored: true, source: Executed})
 	}
 	if event.Kind == EventCommitFailed {

@@ -269,9 +269,7 @@ func (p *execution) finish(r *fnResult, lost, unknown bool) {
 	case r.exited:
 		p.release(nil, errExited)
 	case r.encodeErr != nil:
-		p.out.err = &causeError{text: ErrNotRecorded.Error() + ": " + r.encodeErr.Error(), sentinel: ErrNotRecorded, cause: r.encodeErr}
-		p.abandon(p.out.err)
-		p.lead.settle(failure(p.out.err)) // none of those who joined is to run it again
+		p.recordWithoutValue(r.encodeErr)
 	case unknown:
 		if lost {
 			p.out.err = ErrLeaseLost
@@ -284,16 +282,8 @@ func (p *execution) finish(r *fnResult, lost, unknown bool) {
 
 // settle records the outcome, or frees the key if the error is one to ignore.
 func (p *execution) settle(r *fnResult) {
-	rec := &record.Record{
-		Kind:        record.KindDone,
-		Token:       p.op.token,
-		Attempt:     p.lease.Attempt,
-		At:          time.UnixMilli(p.ended.UnixMilli()), // as it is read from Redis
-		Fingerprint: p.op.fingerprint,
-		Outcome:     record.OutcomeValue,
-		Codec:       p.codec,
-		Payload:     r.payload,
-	}
+	rec := p.doneRecord(record.OutcomeValue)
+	rec.Payload = r.payload
 	err := r.cause()
 	if err != nil {
 		rec.Outcome, rec.Codec, rec.Payload = record.OutcomeError, record.CodecMsgpack, p.errors.encode(err, p.errorLost)
@@ -304,17 +294,40 @@ func (p *execution) settle(r *fnResult) {
 	raw := rec.Encode()
 	rec.Payload = record.PayloadIn(raw, len(rec.Payload)) // a copy: the value is the caller's now
 	if err == nil {
-		p.commit(rec, raw)
+		p.commit(rec, raw, nil)
 		return
 	}
 	p.settleError(rec, raw, err)
+}
+
+func (p *execution) doneRecord(outcome record.Outcome) *record.Record {
+	return &record.Record{
+		Kind:        record.KindDone,
+		Token:       p.op.token,
+		Attempt:     p.lease.Attempt,
+		At:          time.UnixMilli(p.ended.UnixMilli()), // as it is read from Redis
+		Fingerprint: p.op.fingerprint,
+		Outcome:     outcome,
+		Codec:       p.codec,
+	}
+}
+
+// recordWithoutValue records that fn succeeded, and not its value, which cannot be stored for the reason
+// why. Without a record, the next caller would run fn again.
+func (p *execution) recordWithoutValue(why error) {
+	rec := p.doneRecord(record.OutcomeValueNotKept)
+	p.logger.Error("idempotent: value not kept", "key", p.op.key, "namespace", p.namespace, "error", why.Error())
+	p.commit(rec, rec.Encode(), why)
+	if p.out.err == nil {
+		p.out.err = &causeError{text: ErrNotRecorded.Error() + ": " + why.Error(), sentinel: ErrNotRecorded, cause: why}
+	}
 }
 
 func (p *execution) settleError(rec *record.Record, raw []byte, err error) {
 	decided := false
 	defer func() {
 		if !decided { // ShouldIgnoreError ended the goroutine: the error is recorded, as if it had panicked
-			p.commit(rec, raw)
+			p.commit(rec, raw, nil)
 		}
 	}()
 	ignore, hookErr := ask("ShouldIgnoreError", p.op.cfg.shouldIgnore, err)
@@ -324,7 +337,7 @@ func (p *execution) settleError(rec *record.Record, raw []byte, err error) {
 	}
 	switch {
 	case !ignore:
-		p.commit(rec, raw)
+		p.commit(rec, raw, nil)
 	case p.op.cfg.ignored == ShareWithWaiters:
 		p.release(append([]byte{store.MessageShared}, raw...), err)
 		p.lead.settle(sharedResult{rec: rec, source: Executed})

@@ -2,6 +2,7 @@ package idempotent
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"sync/atomic"
@@ -143,6 +144,9 @@ func (c *events) replay(ctx context.Context, key string, cfg *runConfig, s share
 	if s.rec.Outcome == record.OutcomeInterrupted {
 		return failure(ErrInterrupted)
 	}
+	if s.rec.Outcome == record.OutcomeValueNotKept {
+		return failure(cmp.Or[error](s.err, &ValueNotKeptError{Attempt: int(s.rec.Attempt), At: s.rec.At}))
+	}
 	c.observe(ctx, Event{Kind: EventReplayed, Key: key, Attempt: int(s.rec.Attempt)})
 	return s
 }
@@ -250,7 +254,7 @@ func ask(name string, predicate func(error) bool, err error) (yes bool, panicked
 // isFinal reports whether an error of this package stays the same for every later call with the key,
 // until the record expires or an operator acts.
 func isFinal(err error) bool {
-	for _, final := range []error{ErrKeyReused, ErrInterrupted, ErrCorruptRecord, ErrInvalidKey, ErrInvalidOption} {
+	for _, final := range []error{ErrKeyReused, ErrInterrupted, ErrCorruptRecord, ErrInvalidKey, ErrInvalidOption, ErrValueNotKept} {
 		if errors.Is(err, final) {
 			return true
 		}

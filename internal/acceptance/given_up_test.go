@@ -331,7 +331,6 @@ func TestCommitIsBounded(t *testing.T) {
 	}
 }
 
-
 // What a client gets early is recorded behind it, under a lease that is still renewed.
 func TestCommitGoesOnBehindTheCaller(t *testing.T) {
 	inFakeTime(t, func(w *world) {
