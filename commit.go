@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/idempotent-go/idempotent/internal/backoff"
@@ -32,8 +33,10 @@ type commit struct {
 	rec   *record.Record
 	raw   []byte
 	ttl   time.Duration
+	began time.Time
 	done  chan struct{} // receives once, when stored and err are set
 	timer *time.Timer
+	last  atomic.Pointer[error] // why the last try failed
 
 	stored bool // false without an error: another process has taken over
 	err    error
@@ -50,6 +53,9 @@ func (c *runner) newCommit() *commit {
 	return &commit{done: make(chan struct{}, 1), timer: timer}
 }
 
+// commitGrace lets retries that end with the time that a caller waits report their own error.
+const commitGrace = 50 * time.Millisecond
+
 var (
 	errTakenOver = errors.New("another process has taken over")
 	errNoAnswer  = errors.New("no answer from Redis")
@@ -59,21 +65,36 @@ var (
 // its effect. It returns once the outcome is stored, refused, or has been tried for commitWait.
 func (p *execution) commit(rec *record.Record, raw []byte, notKept error) {
 	c := p.newCommit()
-	c.execution, c.rec, c.raw, c.ttl = p, rec, raw, p.op.cfg.recordTTL(rec.Outcome)
+	c.execution, c.rec, c.raw, c.ttl, c.began = p, rec, raw, p.op.cfg.recordTTL(rec.Outcome), time.Now()
 	wait := p.commitWait()
-	c.timer.Reset(wait)
+	c.timer.Reset(wait + commitGrace)
 	go c.run()
 	select {
 	case <-c.done:
 		c.timer.Stop()
 		p.renewer.Drop(p.lease)
 		p.committed(rec, len(raw), c.stored, c.err, notKept)
-		*c = commit{done: c.done, timer: c.timer}
+		c.reset()
 		p.commits.Put(c)
 	case <-c.timer.C:
-		p.committed(rec, len(raw), false, fmt.Errorf("%w within %v", errNoAnswer, wait), notKept)
+		p.committed(rec, len(raw), false, c.unanswered(wait), notKept)
 		p.leaveBehind(c, p.commitRetryWindow()-wait)
 	}
+}
+
+// reset forgets the execution, so that the commit can be used for another one.
+func (c *commit) reset() {
+	c.execution, c.rec, c.raw, c.stored, c.err = nil, nil, nil, false, nil
+	c.last.Store(nil)
+}
+
+// unanswered is the error of a commit that its caller does not wait for any longer: that of the last
+// try, if one has failed.
+func (c *commit) unanswered(wait time.Duration) error {
+	if last := c.last.Load(); last != nil {
+		return *last
+	}
+	return fmt.Errorf("%w within %v", errNoAnswer, wait)
 }
 
 // leaveBehind lets a commit go on without its caller. The lease is renewed until it ends, so that no
@@ -143,12 +164,15 @@ func (c *commit) try(ctx context.Context) (err error) {
 	if c.stored && c.err == nil {
 		stamp.Store(c.op.key, c.rec, len(c.raw), c.ttl)
 	}
+	if err := c.err; err != nil {
+		c.last.Store(&err)
+	}
 	return c.err
 }
 
 // retry repeats a commit that failed with err until the retry window ends.
 func (c *commit) retry(err error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.ctx), c.commitRetryWindow())
+	ctx, cancel := context.WithDeadline(context.WithoutCancel(c.ctx), c.began.Add(c.commitRetryWindow()))
 	defer cancel()
 	c.op.via = nil // the other calls of RunMany may be over
 	failed := func(err error) {
