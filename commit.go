@@ -4,12 +4,76 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/idempotent-go/idempotent/internal/backoff"
+	"github.com/idempotent-go/idempotent/internal/errtree"
+	"github.com/idempotent-go/idempotent/internal/lease"
 	"github.com/idempotent-go/idempotent/internal/record"
 	"github.com/idempotent-go/idempotent/internal/rediserr"
+)
+
+// An untypedFn is fn, whatever its T.
+type untypedFn interface {
+	run(ctx context.Context) (value any, err error)
+}
+
+// A fnResult is how fn ended.
+type fnResult struct {
+	value     any
+	payload   []byte // the encoded value
+	err       error
+	encodeErr error // fn succeeded, its value cannot be encoded
+	panicked  *PanicError
+	exited    bool // runtime.Goexit
+}
+
+func (r *fnResult) cause() error {
+	if r.panicked != nil {
+		return r.panicked
+	}
+	return r.err
+}
+
+// A runner runs fn under leases.
+type runner struct {
+	*locker
+	renewer *lease.Renewer
+	codec   record.CodecID
+	encode  func(value any) ([]byte, error)
+	errors  *ErrorRegistry
+	commits sync.Pool // of *commit
+}
+
+// An execution is one run of fn under a lease, from the claim to commit, release or abandonment.
+type execution struct {
+	*runner
+	op    *operation
+	lead  *leadership
+	lease *lease.Lease
+	fn    untypedFn
+
+	ctx     context.Context // the caller's
+	fnCtx   context.Context // fn's
+	end     context.CancelCauseFunc
+	inner   *runContext
+	began   time.Time // fn
+	ended   time.Time // fn
+	phase   fnPhase
+	out     ownResult
+	outcome fnResult
+}
+
+// A fnPhase says how far fn has come, for the deferred functions that meet its end.
+type fnPhase uint8
+
+const (
+	fnRuns   fnPhase = iota
+	fnEnded          // it returned; its value may still be being encoded
+	fnSilent         // it did not return, and there is no panic: Goexit, or panic(nil) by GODEBUG=panicnil=1
+	fnDone           // the execution is concluded
 )
 
 // commitRetryWindow is how long a failed commit is retried: three leases, 5 s at least. Longer would
@@ -203,4 +267,45 @@ func (p *execution) within(d time.Duration, f func() bool) bool {
 	case <-timer.C:
 		return false
 	}
+}
+
+// isUnknown reports whether fn's error leaves its effect unknown, so that it must not be replayed as
+// final. hookErr says that the caller's predicate panicked; the error counts as unknown then, because
+// the mistake costs a question at the provider instead of a second effect.
+func (p *execution) isUnknown(r *fnResult) (unknown bool, hookErr *HookError) {
+	err := r.cause()
+	if err == nil {
+		return false, nil
+	}
+	marked := false
+	errtree.Walk(err, func(node error) bool {
+		_, marked = node.(*unknownError)
+		return !marked
+	})
+	if marked || errtree.Contains(err, notOutcomes...) {
+		return true, nil
+	}
+	if unknown, hookErr = ask("UnknownErrors", p.op.cfg.unknown, err); unknown || hookErr != nil {
+		return true, hookErr
+	}
+	if !p.contextEnded(err) {
+		return false, nil
+	}
+	return isCutShort(err, context.Cause(p.fnCtx)) || !p.errors.covers(err), nil
+}
+
+// contextEnded reports whether fn's context had ended when fn returned err, or was about to.
+func (p *execution) contextEnded(err error) bool {
+	if p.fnCtx.Err() != nil {
+		return true
+	}
+	deadline, ok := p.fnCtx.Deadline()
+	if !ok {
+		return false
+	}
+	early := earlyTimer
+	if isTimeout(err) {
+		early = earlyTimeout
+	}
+	return deadline.Sub(p.ended) <= min(early, deadline.Sub(p.began)/4)
 }

@@ -267,6 +267,24 @@ func contextEnd(ctx context.Context, err error) error {
 	return nil
 }
 
+// earlyTimer is how long before a context's deadline an error counts as caused by it. A driver sets its
+// own timer from the deadline, and that can fire a moment before the context ends. earlyTimeout is the
+// same for an error that says it is a timeout: some drivers count in whole seconds.
+const (
+	earlyTimer   = 50 * time.Millisecond
+	earlyTimeout = time.Second
+)
+
+// isTimeout reports whether err, or an error it wraps, is a timeout.
+func isTimeout(err error) (is bool) {
+	errtree.Walk(err, func(node error) bool {
+		timeout, ok := node.(interface{ Timeout() bool })
+		is = ok && timeout.Timeout() || errtree.Matches(node, context.DeadlineExceeded)
+		return !is
+	})
+	return is
+}
+
 // invalid is an ErrInvalidOption that names the option, its value and what is allowed.
 func invalid(option, argument, value, allowed string) error {
 	return fmt.Errorf("%w: %s: %s is %s; allowed: %s", ErrInvalidOption, option, argument, value, allowed)

@@ -5,45 +5,12 @@ import (
 	"errors"
 	"runtime"
 	"runtime/debug"
-	"sync"
 	"time"
 
 	"github.com/idempotent-go/idempotent/internal/lease"
 	"github.com/idempotent-go/idempotent/internal/record"
 	"github.com/idempotent-go/idempotent/internal/store"
 )
-
-// An untypedFn is fn, whatever its T.
-type untypedFn interface {
-	run(ctx context.Context) (value any, err error)
-}
-
-// A fnResult is how fn ended.
-type fnResult struct {
-	value     any
-	payload   []byte // the encoded value
-	err       error
-	encodeErr error // fn succeeded, its value cannot be encoded
-	panicked  *PanicError
-	exited    bool // runtime.Goexit
-}
-
-func (r *fnResult) cause() error {
-	if r.panicked != nil {
-		return r.panicked
-	}
-	return r.err
-}
-
-// A runner runs fn under leases.
-type runner struct {
-	*locker
-	renewer *lease.Renewer
-	codec   record.CodecID
-	encode  func(value any) ([]byte, error)
-	errors  *ErrorRegistry
-	commits sync.Pool // of *commit
-}
 
 // errorLost logs that callers will not find a registered error again.
 func (c *runner) errorLost(code string) {
@@ -58,35 +25,6 @@ func (c *runner) leaseLost(l *lease.Lease) {
 	c.logger.Warn("idempotent: lease lost while fn runs", "key", l.Key, "namespace", c.namespace, "attempt", int(l.Attempt))
 	c.observe(context.Background(), Event{Kind: EventLeaseLost, Key: l.Key, Attempt: int(l.Attempt), Err: ErrLeaseLost})
 }
-
-// An execution is one run of fn under a lease, from the claim to commit, release or abandonment.
-type execution struct {
-	*runner
-	op    *operation
-	lead  *leadership
-	lease *lease.Lease
-	fn    untypedFn
-
-	ctx     context.Context // the caller's
-	fnCtx   context.Context // fn's
-	end     context.CancelCauseFunc
-	inner   *runContext
-	began   time.Time // fn
-	ended   time.Time // fn
-	phase   fnPhase
-	out     ownResult
-	outcome fnResult
-}
-
-// A fnPhase says how far fn has come, for the deferred functions that meet its end.
-type fnPhase uint8
-
-const (
-	fnRuns   fnPhase = iota
-	fnEnded          // it returned; its value may still be being encoded
-	fnSilent         // it did not return, and there is no panic: Goexit, or panic(nil) by GODEBUG=panicnil=1
-	fnDone           // the execution is concluded
-)
 
 // execute runs fn as the owner of the operation, and records its outcome.
 func (c *runner) execute(ctx context.Context, op *operation, lead *leadership, l *lease.Lease, fn untypedFn) result {

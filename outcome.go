@@ -173,69 +173,10 @@ var notOutcomes = []error{
 	ErrInvalidKey, ErrInvalidOption, ErrNotFound, ErrLeaseLost, ErrNotRecorded,
 }
 
-// isUnknown reports whether fn's error leaves its effect unknown, so that it must not be replayed as
-// final. hookErr says that the caller's predicate panicked; the error counts as unknown then, because
-// the mistake costs a question at the provider instead of a second effect.
-func (p *execution) isUnknown(r *fnResult) (unknown bool, hookErr *HookError) {
-	err := r.cause()
-	if err == nil {
-		return false, nil
-	}
-	marked := false
-	errtree.Walk(err, func(node error) bool {
-		_, marked = node.(*unknownError)
-		return !marked
-	})
-	if marked || errtree.Contains(err, notOutcomes...) {
-		return true, nil
-	}
-	if unknown, hookErr = ask("UnknownErrors", p.op.cfg.unknown, err); unknown || hookErr != nil {
-		return true, hookErr
-	}
-	if !p.contextEnded(err) {
-		return false, nil
-	}
-	return isCutShort(err, context.Cause(p.fnCtx)) || !p.errors.covers(err), nil
-}
-
-// earlyTimer is how long before a context's deadline an error counts as caused by it. A driver sets its
-// own timer from the deadline, and that can fire a moment before the context ends. earlyTimeout is the
-// same for an error that says it is a timeout: some drivers count in whole seconds.
-const (
-	earlyTimer   = 50 * time.Millisecond
-	earlyTimeout = time.Second
-)
-
-// contextEnded reports whether fn's context had ended when fn returned err, or was about to.
-func (p *execution) contextEnded(err error) bool {
-	if p.fnCtx.Err() != nil {
-		return true
-	}
-	deadline, ok := p.fnCtx.Deadline()
-	if !ok {
-		return false
-	}
-	early := earlyTimer
-	if isTimeout(err) {
-		early = earlyTimeout
-	}
-	return deadline.Sub(p.ended) <= min(early, deadline.Sub(p.began)/4)
-}
-
 // isCutShort reports whether err says itself that the end of the context caused it.
 func isCutShort(err, cause error) bool {
 	return errtree.Contains(err, context.Canceled, context.DeadlineExceeded) ||
 		cause != nil && errtree.Contains(err, cause) || isTimeout(err)
-}
-
-// isTimeout reports whether err, or an error it wraps, is a timeout.
-func isTimeout(err error) (is bool) {
-	errtree.Walk(err, func(node error) bool {
-		timeout, ok := node.(interface{ Timeout() bool })
-		is = ok && timeout.Timeout() || errtree.Matches(node, context.DeadlineExceeded)
-		return !is
-	})
-	return is
 }
 
 // ask calls a predicate of the caller's. A nil predicate answers no.

@@ -1,3 +1,5 @@
+// Package idemcheck has what Check of an executor finds about its Redis servers: Findings, each with a
+// stable code, a severity and advice. It inspects nothing itself.
 package idemcheck
 
 import "fmt"

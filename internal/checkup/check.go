@@ -1,3 +1,5 @@
+// Package checkup owns what Check finds out about servers: their kind, settings, rights and clocks. It
+// changes nothing on them, and never decides whether an executor may run.
 package checkup
 
 import (
@@ -18,7 +20,7 @@ import (
 	"github.com/idempotent-go/idempotent/internal/topology"
 )
 
-// A checker looks at the servers of one executor, and remembers their clocks.
+// A Checker inspects the servers of one executor.
 type Checker struct {
 	Servers      *topology.Servers
 	Namespace    string
@@ -29,7 +31,8 @@ type Checker struct {
 	Cached       bool
 }
 
-// begin starts a Check, which calls ended when it is over; done is closed then.
+// Start begins a Check, which calls ended when it is over; done is closed then. A server that hangs may
+// keep it longer than its caller waits.
 func (c *Checker) Start(ctx context.Context, ended func()) (k *Checkup, done <-chan struct{}) {
 	k = &Checkup{core: c, clocks: make(map[string]clockSample)}
 	over := make(chan struct{})
@@ -42,7 +45,7 @@ func (c *Checker) Start(ctx context.Context, ended func()) (k *Checkup, done <-c
 	return k, over
 }
 
-// A checkup is one Check.
+// A Checkup is one Check.
 type Checkup struct {
 	core *Checker
 

@@ -1,3 +1,5 @@
+// Package lease owns how long this process may believe that it holds a key: it renews leases in time
+// and ends those that ran out. It never claims or releases a key, and never runs fn.
 package lease
 
 import (
@@ -13,34 +15,38 @@ import (
 	"github.com/idempotent-go/idempotent/internal/store"
 )
 
-// A lease is the right to run fn for one operation, for as long as it is renewed in time.
+// A Lease is the right to run fn for one key, for as long as it is renewed in time.
 type Lease struct {
 	Name      string
+	Key       string
 	Token     record.Token
 	Attempt   uint32
 	Duration  time.Duration
 	Retention time.Duration
 
 	// Guarded by the renewer's mutex once it has the lease.
-	RenewedAt    time.Time // when the last successful claim or renewal was sent
-	renewalBegan time.Time // when the renewal under way was begun, zero if none is
+
+	// RenewedAt is when the last successful claim or renewal was sent. Not when its reply arrived:
+	// Redis counts from some moment in between, so only the sending is safely early.
+	RenewedAt    time.Time
+	renewalBegan time.Time // of the renewal in flight, zero if there is none
 	lost         bool
-	fnReturned   bool // fn has returned: what becomes of the lease concerns nobody any more
+	fnReturned   bool // the loss is no longer reported: there is no fn to stop
 	owner        owner
-	Key          string
 	renewer      *Renewer
 }
 
 // An owner is told once that its lease is lost.
 type owner interface{ LeaseLost() }
 
+// deadline is when the lease ends in this process. It is never later than in Redis.
 func (l *Lease) deadline() time.Time { return l.RenewedAt.Add(l.Duration) }
 
-// A renewer keeps the leases of one executor. It sleeps in a timer, without a goroutine, while
-// there are leases; and does nothing at all when there are none.
+// A Renewer keeps the leases of one executor. It sleeps in a timer, without a goroutine, while there
+// are leases, and does nothing when there are none.
 type Renewer struct {
 	store     *store.Store
-	interval  time.Duration // a lease is renewed when this old
+	interval  time.Duration // a lease is renewed at this age, a third: two renewals may fail
 	tick      time.Duration // how often leases are looked at
 	onRenewed func(*Lease)
 	onLost    func(*Lease)
@@ -52,6 +58,8 @@ type Renewer struct {
 	firing sync.WaitGroup
 }
 
+// NewRenewer returns a Renewer of leases that last duration. onRenewed and onLost are called for each
+// renewal and each loss while fn runs, without the mutex.
 func NewRenewer(s *store.Store, duration time.Duration, onRenewed, onLost func(*Lease), logger *slog.Logger) *Renewer {
 	return &Renewer{
 		store:     s,
@@ -64,7 +72,7 @@ func NewRenewer(s *store.Store, duration time.Duration, onRenewed, onLost func(*
 	}
 }
 
-// keep renews l until drop, and tells its owner if it is lost before ending.
+// Keep renews l until Drop, and tells its owner if it is lost before FnReturned.
 func (r *Renewer) Keep(l *Lease, by owner) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -75,8 +83,8 @@ func (r *Renewer) Keep(l *Lease, by owner) {
 	}
 }
 
-// ending says that fn has returned: l is still renewed, and its loss is no event any more. It
-// reports whether l was lost before.
+// FnReturned records that fn has returned, and reports whether l was lost before. The lease is still
+// renewed during the commit, but its loss is no longer reported.
 func (r *Renewer) FnReturned(l *Lease) (lost bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -84,21 +92,21 @@ func (r *Renewer) FnReturned(l *Lease) (lost bool) {
 	return l.lost
 }
 
-// drop stops renewing l.
+// Drop stops renewing l.
 func (r *Renewer) Drop(l *Lease) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.leases, l)
 }
 
-// left returns what is left of l as far as this process knows.
+// Left returns how long l still lasts as far as this process knows.
 func (l *Lease) Left() time.Duration {
 	l.renewer.mu.Lock()
 	defer l.renewer.mu.Unlock()
 	return max(0, time.Until(l.deadline()))
 }
 
-// close waits for what the timer started. No lease may be held any more.
+// Close returns when all that the timer started has ended. No lease may be held any more.
 func (r *Renewer) Close() {
 	r.mu.Lock()
 	if r.timer != nil && r.timer.Stop() {
@@ -109,14 +117,15 @@ func (r *Renewer) Close() {
 	r.firing.Wait()
 }
 
+// arm starts the timer. The caller holds the mutex.
 func (r *Renewer) arm(d time.Duration) {
 	r.firing.Add(1)
 	r.timer = time.AfterFunc(d, r.fire)
 }
 
-// fire ends the leases that ran out and renews those that are due, each server's by itself. It
-// armed the timer again before it talks to Redis, so that a server that hangs keeps no lease from
-// ending in time, and no other server's lease from being renewed.
+// fire ends the leases that ran out and renews those that are due, in a pipeline for each server.
+// check arms the timer again before any command is sent, so a server that hangs delays neither the end
+// of a lease nor the renewals on another server.
 func (r *Renewer) fire() {
 	defer r.firing.Done()
 	due, lost := r.check(time.Now())
@@ -128,16 +137,17 @@ func (r *Renewer) fire() {
 	}
 }
 
+// Renewal returns the command that renews l. It sets the expiry anew, to lease and retention from now.
 func (l *Lease) Renewal() store.Renewal {
 	return store.Renewal{Name: l.Name, Token: &l.Token, TTLMillis: (l.Duration + l.Retention).Milliseconds()}
 }
 
-// batches groups leases by server, pipelineLimit at most in each group.
+// batches groups leases by server, in pipelines that are bounded as all are.
 func (r *Renewer) batches(due []*Lease) (batches [][]*Lease) {
 	byServer := make(map[string][]*Lease)
-	for _, one := range due {
-		address, _, _ := r.store.Node(context.Background(), one.Name)
-		byServer[address] = append(byServer[address], one)
+	for _, l := range due {
+		address, _, _ := r.store.Node(context.Background(), l.Name) // "" if unknown: a group of their own
+		byServer[address] = append(byServer[address], l)
 	}
 	for _, group := range byServer {
 		batches = slices.AppendSeq(batches, slices.Chunk(group, pipeline.MaxCommands))
@@ -145,6 +155,8 @@ func (r *Renewer) batches(due []*Lease) (batches [][]*Lease) {
 	return batches
 }
 
+// check returns the leases to renew and those that are lost now, and arms the timer for the earlier of
+// the next tick and the next deadline: a loss must be noticed in time, not at some tick after it.
 func (r *Renewer) check(now time.Time) (due, lost []*Lease) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -154,10 +166,12 @@ func (r *Renewer) check(now time.Time) (due, lost []*Lease) {
 	}
 	next := now.Add(r.tick)
 	for l := range r.leases {
-		if l.lost || l.fnReturned && !now.Before(l.deadline()) {
+		over := !now.Before(l.deadline())
+		switch {
+		case l.lost, over && l.fnReturned:
+			// Nothing to stop, and nothing to revive: the commit decides by the record.
 			continue
-		}
-		if !now.Before(l.deadline()) {
+		case over:
 			r.end(l)
 			lost = append(lost, l)
 			continue
@@ -165,7 +179,8 @@ func (r *Renewer) check(now time.Time) (due, lost []*Lease) {
 		if l.deadline().Before(next) {
 			next = l.deadline()
 		}
-		// A renewal that hangs, on a dead connection say, does not keep the next one from its turn.
+		// While a renewal is in flight no other one is sent, unless it hangs: after another interval
+		// its connection may be dead, and the next renewal goes on another one.
 		if now.Sub(l.RenewedAt) >= r.interval && now.Sub(l.renewalBegan) >= r.interval {
 			l.renewalBegan = now
 			due = append(due, l)
@@ -175,14 +190,16 @@ func (r *Renewer) check(now time.Time) (due, lost []*Lease) {
 	return due, lost
 }
 
-// end marks l lost. The caller holds the mutex.
+// end marks l lost and tells its owner, which cancels fn's context. The caller holds the mutex, so that
+// FnReturned cannot come in between and miss it.
 func (r *Renewer) end(l *Lease) {
 	l.lost = true
 	l.owner.LeaseLost()
 }
 
+// renew sends one batch and applies its replies.
 func (r *Renewer) renew(batch []*Lease) {
-	sent := time.Now()
+	sent := time.Now() // before the command: see RenewedAt
 	renewals := make([]store.Renewal, len(batch))
 	for i, l := range batch {
 		renewals[i] = l.Renewal()
@@ -199,6 +216,7 @@ func (r *Renewer) renew(batch []*Lease) {
 	if failed > 0 {
 		r.logger.Warn("idempotent: renewals failed, trying again", "leases", failed, "of", len(batch), "error", rediserr.Text(last))
 	}
+	// After all leases of the batch are up to date: an observer may be slow.
 	for i, f := range tell {
 		if f != nil {
 			f(batch[i])
@@ -206,23 +224,28 @@ func (r *Renewer) renew(batch []*Lease) {
 	}
 }
 
-// finish returns who is to be told of a renewal, nil for nobody.
+// finish applies the reply to a renewal that was sent at sent, and returns the callback to call, nil if
+// there is nothing to report.
 func (r *Renewer) finish(l *Lease, done *store.Renewal, sent time.Time) (tell func(*Lease)) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	l.renewalBegan = time.Time{}
 	_, kept := r.leases[l]
 	switch {
-	case !kept, l.lost, done.Err != nil: // an error: tried again at the next tick, until the lease runs out
-		return nil
+	case !kept, l.lost:
+		return nil // too late: the owner has given up, or was told
+	case done.Err != nil:
+		return nil // says nothing about the lease: renewed again at the next tick, until it runs out
 	case done.Mine:
+		// A renewal that hung may return after a later one. Its older time must not shorten the
+		// lease, since the later one was executed as well.
 		if sent.After(l.RenewedAt) {
 			l.RenewedAt = sent
 		}
 		return r.onRenewed
-	case l.fnReturned: // the record is the outcome by now
-		return nil
+	case l.fnReturned:
+		return nil // the record is the outcome already: the commit was faster
 	}
-	r.end(l)
+	r.end(l) // another owner has the key, or it was forgotten: fn must stop now, not at the deadline
 	return r.onLost
 }

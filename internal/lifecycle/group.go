@@ -18,7 +18,8 @@ func NewGroup() *Group {
 	return g
 }
 
-// Close ends admission, and reports whether this was the first call.
+// Close ends admission, and reports whether this was the first call. It does not wait: Drained says
+// when the last one has left.
 func (g *Group) Close() (first bool) {
 	if first = g.shut(); first {
 		g.end()

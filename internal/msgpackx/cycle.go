@@ -1,3 +1,5 @@
+// Package msgpackx owns the guards around msgpack: cycles, which would overflow the stack, numbers that a
+// changed type would narrow, and the pool of decoders. It never reads or writes a record.
 package msgpackx
 
 import (

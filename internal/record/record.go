@@ -42,13 +42,20 @@ type Record struct {
 
 const (
 	recordVersion = 1
-	KindRunning   = 'R'
-	KindDone      = 'D'
 
 	HeadSize           = 18 // version, kind, token
 	MaxFingerprintSize = 32
 )
 
+// A Kind is the second byte of a record.
+type Kind = byte
+
+const (
+	KindRunning Kind = 'R' // an owner runs fn, or ran it and died
+	KindDone    Kind = 'D' // fn has an outcome
+)
+
+// An Outcome says what a finished record holds.
 type Outcome byte
 
 const (

@@ -1,3 +1,5 @@
+// Package replaycache owns finished records in memory and the knowledge whether they may still be served.
+// It never reads a record from Redis and never decodes one: callers store what they found.
 package replaycache
 
 import (
@@ -23,9 +25,9 @@ const (
 	clockTolerance = 1000
 )
 
-// A replayCache holds finished records in this process. They do not change; they end by their
-// expiry, which is counted here, and by Forget and Resolve, of which a cacheLink is told. Nothing is
-// served but while that link is proven to stand. All methods of a nil cache do nothing.
+// A Cache holds finished records in this process. They do not change; they end by their expiry, which is
+// counted here, and by Forget and Resolve, which the link receives. Nothing is served unless the link is
+// verified to deliver. All methods of a nil Cache do nothing.
 type Cache struct {
 	entries int
 	logger  *slog.Logger
@@ -34,8 +36,8 @@ type Cache struct {
 	current atomic.Pointer[generation] // nil while the link does not stand
 }
 
-// A generation is what was cached during one session of the link. It ends with it, so nothing
-// outlives a gap in what the link is told.
+// A generation is what was cached during one session of the link. It ends with the session, so nothing
+// outlives a gap in the invalidations.
 type generation struct {
 	records       *otter.Cache[string, *cachedRecord]
 	verifiedUntil atomic.Pointer[instant] // until when the link is known to have told everything
@@ -69,7 +71,7 @@ func (c *Cache) now() instant {
 	return instant{monotonic: t.Sub(c.born), wall: time.Duration(t.UnixNano())}
 }
 
-// begin starts a generation: from now on, what is read can be kept.
+// begin starts a generation: what is read from now on can be stored.
 func (c *Cache) begin() *generation {
 	g := &generation{records: otter.Must(&otter.Options[string, *cachedRecord]{
 		MaximumSize: c.entries,
@@ -89,8 +91,8 @@ func (c *Cache) Close() {
 	}
 }
 
-// get returns the record of a key, nil if it is not known or may have been forgotten. The record is
-// shared: it must not be changed.
+// Get returns the record of a key, nil if it is unknown or may have been forgotten. The record is shared
+// and must not be changed.
 func (c *Cache) Get(key string) *record.Record {
 	if c == nil {
 		return nil
@@ -110,8 +112,8 @@ func (c *Cache) Get(key string) *record.Record {
 	return found.rec
 }
 
-// A mark is taken before a record is read or written, and says whether what comes of that may be
-// kept. The zero mark says no.
+// A Stamp is taken before Redis is asked. A record is cached only if no key was invalidated since. The
+// zero Stamp never allows caching.
 type Stamp struct {
 	generation *generation
 	changes    uint64
@@ -134,8 +136,8 @@ func (c *Cache) Stamp() Stamp {
 
 func (m Stamp) Valid() bool { return m.generation != nil }
 
-// keep stores what was found after the mark was taken: a record of so many bytes, and how long it
-// was to live. Something forgotten meanwhile could be this very record, so then it is not stored.
+// Store caches a record of size bytes, found after the Stamp was taken, which was to live for ttl then. If
+// anything was invalidated since, it could be this very record, so it is not stored.
 func (m Stamp) Store(key string, rec *record.Record, size int, ttl time.Duration) {
 	life := ttl - ttl/clockTolerance - time.Millisecond
 	if !m.Valid() || rec.Kind != record.KindDone || rec.Outcome == record.OutcomeInterrupted || rec.Outcome == record.OutcomeValueNotKept || size > maxCachedSize || life <= 0 {
@@ -150,7 +152,7 @@ func (m Stamp) Store(key string, rec *record.Record, size int, ttl time.Duration
 	}
 }
 
-// forget drops a key, and sees to it that no reading under way brings it back.
+// Invalidate drops a key, and keeps reads in flight from bringing it back.
 func (c *Cache) Invalidate(key string) {
 	if c == nil {
 		return

@@ -13,7 +13,7 @@ import (
 	"github.com/idempotent-go/idempotent/internal/rediserr"
 )
 
-// replicaAck is how many replicas must have a write before it counts; none by default.
+// An Ack says how many replicas must have a write before it counts; none by default.
 type Ack struct {
 	Replicas int
 	Timeout  time.Duration
@@ -25,7 +25,7 @@ func (a Ack) queue(ctx context.Context, pipe redis.Pipeliner) *redis.IntCmd {
 	return wait
 }
 
-// check turns the reply to a WAIT into an error if too few replicas answered.
+// check turns the reply to WAIT into an error if too few replicas answered.
 func (a Ack) check(wait *redis.IntCmd) error {
 	n, err := wait.Result()
 	if err == nil && int(n) < a.Replicas {
@@ -34,10 +34,11 @@ func (a Ack) check(wait *redis.IntCmd) error {
 	return err
 }
 
+// ErrFewReplicas: the write was made, and may be lost by a failover.
 var ErrFewReplicas = errors.New("too few replicas acknowledged the write")
 
-// run runs a script for the name and, if that is asked for, waits for the replicas. The command's
-// own reply comes back even when too few of them answered.
+// run is call with WAIT behind the script, if replicas are asked for. The script's own reply is returned
+// even if too few of them answered, because what it found counts.
 func (s *Store) run(ctx context.Context, script *redis.Script, name string, args ...any) (*redis.Cmd, error) {
 	if s.Ack.Replicas == 0 {
 		return s.call(ctx, script, name, args...)
@@ -57,8 +58,9 @@ func (s *Store) run(ctx context.Context, script *redis.Script, name string, args
 	return cmd, err
 }
 
-// acknowledged sends the command that queue makes and WAIT down one connection, since WAIT speaks
-// of the writes of its own connection. A reply of nil is no error.
+// acknowledged sends the command that queue makes and WAIT down one connection, since WAIT speaks of the
+// writes of its own connection. It follows a Cluster's redirects itself, because go-redis would redirect
+// the command without its WAIT. A nil reply is no error.
 func (s *Store) acknowledged(ctx context.Context, name string, queue func(redis.Pipeliner) redis.Cmder) (err error) {
 	defer rediserr.RecoverTo(&err)
 	_, node, err := s.Node(ctx, name)
@@ -87,11 +89,11 @@ func (s *Store) acknowledged(ctx context.Context, name string, queue func(redis.
 	}
 }
 
-// maxRedirects is how often one command follows a Cluster that changes.
+// maxRedirects bounds how often one command follows a Cluster that changes.
 const maxRedirects = 5
 
-// elsewhere reports whether another server of a Cluster may do what this one did not. For other
-// clients, go-redis repeats by itself what can be repeated.
+// elsewhere reports whether another server of a Cluster may execute what this one did not. For other
+// clients, go-redis retries by itself what can be retried.
 func (s *Store) elsewhere(err error) bool {
 	if s.Cluster == nil || errors.Is(err, redis.ErrClosed) {
 		return false
@@ -102,17 +104,17 @@ func (s *Store) elsewhere(err error) bool {
 	return !refused || moved || ask || redis.IsReadOnlyError(err) || redis.IsClusterDownError(err) || redis.IsTryAgainError(err)
 }
 
-// redirected says where to go after err.
+// redirected returns the server to try after err.
 func (s *Store) redirected(ctx context.Context, name string, err error, pause *backoff.Backoff) (node redis.UniversalClient, asking bool, _ error) {
 	addr, asking := redis.IsAskError(err)
 	if !asking {
 		addr, _ = redis.IsMovedError(err)
 	}
-	masters, _ := s.Nodes(ctx) // looks at the Cluster anew
+	masters, _ := s.Nodes(ctx) // reloads the topology
 	if there := masters[addr]; there != nil {
 		return there, asking, nil
 	}
-	select { // for a Cluster that is about to change, and does not know it yet
+	select { // a failover that the Cluster has not agreed on yet takes time
 	case <-ctx.Done():
 		return nil, false, err
 	case <-time.After(pause.Next()):
@@ -121,7 +123,7 @@ func (s *Store) redirected(ctx context.Context, name string, err error, pause *b
 	return node, false, err
 }
 
-// renewAcknowledged extends leases of one server. Those count as renewed that the replicas have.
+// renewAcknowledged renews leases of one server. A renewal counts once the replicas have it.
 func (s *Store) renewAcknowledged(ctx context.Context, batch []Renewal, eval evaluator) {
 	_, node, err := s.Node(ctx, batch[0].Name)
 	if err != nil {

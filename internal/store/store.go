@@ -1,3 +1,7 @@
+// Package store owns the commands of the protocol: one method for each step, bytes in and bytes out. It
+// never decides what a record means for a caller, never waits for another owner, and keeps no state but
+// how the server wants to be asked. Every command may be delivered twice, by go-redis or by a caller
+// that retries, without harm.
 package store
 
 import (
@@ -45,30 +49,32 @@ func luaSource(name string) string {
 
 func loadScript(name string) *redis.Script { return redis.NewScript(luaSource(name)) }
 
-// What a message on an operation's channel begins with.
+// A Message is the first byte of what is published on the channel of a key.
+type Message = byte
+
 const (
-	MessageRecord = 'R' // a finished record follows
-	MessageShared = 'S' // a finished record follows that is not stored: an ignored error, shared
-	MessageFree   = 'F' // the record is gone: claim
-	MessageRead   = 'G' // something changed: read
+	MessageRecord Message = 'R' // a finished record follows
+	MessageShared Message = 'S' // a finished record follows that is not stored: an ignored error
+	MessageFree   Message = 'F' // the record is gone: claim
+	MessageRead   Message = 'G' // something changed, or the record is too large to publish: read
 )
 
-// store speaks to Redis: one method for each step of the protocol, bytes in and bytes out. All
-// of them may be repeated, by go-redis or by us, without harm.
+// A Store speaks to Redis for one executor.
 type Store struct {
 	*topology.Servers
-	sender       pipeline.Processor // of claims and commits: the client, or the batcher
-	batcher      *pipeline.Batcher  // nil if they are always sent alone
+	sender       pipeline.Processor // of claims and commits: the batcher, or the client
+	batcher      *pipeline.Batcher  // nil for clients whose commands share no pipelines
 	Identity     any                // the client if it can be compared, else nil
 	Publish      string             // PUBLISH, or SPUBLISH on Cluster
 	MessageLimit int
 	Ack          Ack
-	CacheChannel string      // where those who cache are told what is forgotten
-	scriptClaim  atomic.Bool // the server refused SET with NX and GET
+	CacheChannel string      // the namespace's invalidation channel
+	scriptClaim  atomic.Bool // the server is older than 7.0 and refused SET with NX and GET
 
-	publishArg, limitArg any // publish and messageLimit as arguments of each commit
+	publishArg, limitArg any // Publish and MessageLimit boxed once: arguments of each commit
 }
 
+// New returns a Store. Records larger than messageLimit bytes are not published; waiters read them.
 func New(client redis.UniversalClient, messageLimit int, ack Ack) *Store {
 	s := &Store{Servers: topology.Of(client), Publish: "PUBLISH", MessageLimit: messageLimit, Ack: ack}
 	if reflect.ValueOf(client).Comparable() {
@@ -85,25 +91,25 @@ func New(client redis.UniversalClient, messageLimit int, ack Ack) *Store {
 	return s
 }
 
-// close returns when nothing is being sent. No run may be under way.
+// Close returns when no pipeline is in flight. No method may be in flight either.
 func (s *Store) Close() {
 	if s.batcher != nil {
 		s.batcher.Wait()
 	}
 }
 
-// claimArgs is how many arguments a claim has.
+// ClaimArgs is the number of arguments of a claim, for a caller that has the memory for them.
 const ClaimArgs = 7
 
-// send sends a command by way of via or, if that is nil, as commands are usually sent. An
-// AutoPipeliner that defers says only in the command how that went. A hook of the client that panics
-// is an error like others, since the command may have been executed, and fn was if it is a commit.
+// Send sends cmd through via, or through the default sender if via is nil. The error may be in the
+// command alone: an AutoPipeliner that defers returns nil before it has sent anything. A panic of a
+// client's hook becomes an error, because the command may have been executed: for a commit, fn was.
 func (s *Store) Send(ctx context.Context, via pipeline.Processor, cmd redis.Cmder) (err error) {
 	defer rediserr.RecoverTo(&err)
 	return s.RefreshOnError(cmp.Or(cmp.Or(via, s.sender).Process(ctx, cmd), cmd.Err()))
 }
 
-// call runs a script for the name.
+// call runs a script on the record called name.
 func (s *Store) call(ctx context.Context, script *redis.Script, name string, args ...any) (cmd *redis.Cmd, err error) {
 	cmd = redis.NewCmd(ctx)
 	defer rediserr.RecoverTo(&err)
@@ -118,13 +124,14 @@ func sendAll(ctx context.Context, pipe redis.Pipeliner) (err error) {
 	return err
 }
 
-// claim stores the running record, for px ms, if there is none. It returns the record that is
-// there, nil if the claim was made; with its TTL, which takes a script, if that is asked for and via
-// is nil. args is room for the arguments.
+// Claim stores the running record for px ms if there is none, and returns the record found instead, Raw
+// nil if the claim was made. withTTL asks for its TTL as well, which takes a script, unless via is set.
+// args is memory for the arguments.
 func (s *Store) Claim(ctx context.Context, via pipeline.Processor, name string, running []byte, px any, args []any, withTTL bool) (Reading, error) {
 	byScript := s.scriptClaim.Load() || withTTL && via == nil
 	if s.Ack.Replicas == 0 && !byScript {
-		// A nil reply is an error to go-redis, and a costly one; here it is the usual case.
+		// Raw, because a nil reply is the usual case here and an error to go-redis: it would cost 20 of
+		// the 35 allocations of a first run.
 		cmd := redis.NewRawCmd(ctx, append(args, "set", name, running, "nx", "get", "px", px)...)
 		if err := s.Send(ctx, via, cmd); err != nil {
 			return Reading{}, err
@@ -132,8 +139,9 @@ func (s *Store) Claim(ctx context.Context, via pipeline.Processor, name string, 
 		if there, ok := bulk(cmd.Val()); ok {
 			return Reading{Raw: there}, nil
 		}
-		// A raw reply hides an error from go-redis, which follows MOVED, waits for LOADING and the
-		// like; the same claim again does no harm, since it knows its own token.
+		// The reply was an error, which a raw command hides from go-redis. Sent again as an ordinary
+		// command, it lets go-redis follow MOVED or wait for LOADING. A claim delivered twice does no
+		// harm: the second finds the token of the first.
 	}
 	if !byScript {
 		there, err := s.setNX(ctx, name, running, px)
@@ -145,7 +153,7 @@ func (s *Store) Claim(ctx context.Context, via pipeline.Processor, name string, 
 	return readingOf(s.run(ctx, claimScript, name, running, px))
 }
 
-// bulk reads a raw reply: a string, or nil.
+// bulk parses a raw reply, in RESP2 or RESP3: a string, or nil. ok is false for any other reply.
 func bulk(raw []byte) (value []byte, ok bool) {
 	line, rest, _ := bytes.Cut(raw, []byte("\r\n"))
 	switch {
@@ -159,7 +167,7 @@ func bulk(raw []byte) (value []byte, ok bool) {
 	return rest[: len(rest)-2 : len(rest)-2], true
 }
 
-// setNX is the claim where SET takes NX together with GET.
+// setNX is the claim as an ordinary command, on servers where SET takes NX together with GET.
 func (s *Store) setNX(ctx context.Context, name string, running []byte, px any) ([]byte, error) {
 	cmd := redis.NewStringCmd(ctx, "set", name, running, "nx", "get", "px", px)
 	var err error
@@ -171,7 +179,7 @@ func (s *Store) setNX(ctx context.Context, name string, running []byte, px any) 
 			return cmd
 		})
 	}
-	if there, none := cmd.Bytes(); none == nil && (err == nil || len(there) > 0) { // else it may not have been sent
+	if there, none := cmd.Bytes(); none == nil && (err == nil || len(there) > 0) { // with an error and no record, the command may not have been sent
 		return there, nil
 	}
 	if errors.Is(err, redis.Nil) {
@@ -180,8 +188,8 @@ func (s *Store) setNX(ctx context.Context, name string, running []byte, px any) 
 	return nil, err
 }
 
-// commit stores a finished record and publishes it. stored is false when somebody else's record
-// is there.
+// Commit stores a finished record and publishes it. stored is false if another owner's record is there:
+// the token in the record fences the commit. With an error, whether it was stored is unknown.
 func (s *Store) Commit(ctx context.Context, via pipeline.Processor, name string, done []byte, ttl time.Duration) (stored bool, err error) {
 	var cmd *redis.Cmd
 	if s.Ack.Replicas > 0 {
@@ -196,10 +204,11 @@ func (s *Store) Commit(ctx context.Context, via pipeline.Processor, name string,
 	if broken == nil && n == 0 {
 		return false, nil
 	}
-	err = cmp.Or(err, broken) // without an answer, nothing is known to be stored
+	err = cmp.Or(err, broken) // only the number 1 says that it is stored
 	return err == nil, err
 }
 
+// commitVia sends the commit as one command that can share a pipeline, which redis.Script cannot.
 func (s *Store) commitVia(ctx context.Context, via pipeline.Processor, verb, script, name string, done []byte, ttl time.Duration) (*redis.Cmd, error) {
 	cmd := redis.NewCmd(ctx, verb, script, one, name, done, ttl.Milliseconds(), s.publishArg, s.limitArg)
 	cmd.SetFirstKeyPos(3)
@@ -209,7 +218,7 @@ func (s *Store) commitVia(ctx context.Context, via pipeline.Processor, verb, scr
 // one is the number of keys of a script.
 var one any = 1
 
-// A renewal is one lease to extend, and how that went.
+// A Renewal is one lease to renew, and its result.
 type Renewal struct {
 	Name      string
 	Token     *record.Token
@@ -221,7 +230,7 @@ type Renewal struct {
 
 func (r *Renewal) args() []any { return []any{r.Token[:], r.TTLMillis} }
 
-// read takes the answer of the renew script, unless err says that it does not count.
+// read takes the reply to the renew script, unless err says that it does not count.
 func (r *Renewal) read(cmd *redis.Cmd, err error) {
 	n, broken := cmd.Int()
 	r.Mine, r.Err = n == 1, broken
@@ -230,10 +239,11 @@ func (r *Renewal) read(cmd *redis.Cmd, err error) {
 	}
 }
 
-// renew extends many leases in one pipeline. With WithReplicaAck they are all of one server.
+// Renew renews many leases in one pipeline. With WithReplicaAck they must all be of one server, since
+// WAIT speaks of one connection.
 func (s *Store) Renew(ctx context.Context, batch []Renewal) {
 	s.renewPipeline(ctx, batch, renewScript.EvalSha)
-	var missing []Renewal
+	var missing []Renewal // the server does not have the script: it restarted, or was promoted
 	for _, r := range batch {
 		if redis.HasErrorPrefix(r.Err, "NOSCRIPT") {
 			missing = append(missing, r)
@@ -250,7 +260,7 @@ func (s *Store) Renew(ctx context.Context, batch []Renewal) {
 	}
 }
 
-// An evaluator is how a script is sent: by its hash or in full.
+// An evaluator sends a script: by its hash, or in full.
 type evaluator func(context.Context, redis.Scripter, []string, ...any) *redis.Cmd
 
 func (s *Store) renewPipeline(ctx context.Context, batch []Renewal, eval evaluator) {
@@ -274,11 +284,12 @@ func queueRenewals(ctx context.Context, pipe redis.Pipeliner, batch []Renewal, e
 	return cmds
 }
 
-// TakeOver replaces the record that was seen by next. If dead is not nil, it does so only if that
-// record's lease is over. It returns the record found instead, nil if next is stored. tell says whether
-// the waiters get next in a message.
+// TakeOver replaces the record seen by next. If dead is not nil, it does so only if the lease of that
+// record is over: if no more than its retention is left of the TTL, by Redis's clock alone. It returns
+// the record found instead, empty if there is none. tell publishes next to waiters. Without dead it is
+// an operator's change, which caches must hear of too.
 func (s *Store) TakeOver(ctx context.Context, name string, seen []byte, next []byte, ttl time.Duration, dead *record.Record, tell bool) (instead []byte, taken bool, err error) {
-	limit, keep, lease, cached := -1, int64(-1), int64(0), s.CacheChannel // an operator's result concerns the caches too
+	limit, keep, lease, cached := -1, int64(-1), int64(0), s.CacheChannel
 	if tell {
 		limit = s.MessageLimit
 	}
@@ -293,19 +304,19 @@ func (s *Store) TakeOver(ctx context.Context, name string, seen []byte, next []b
 	return nil, err == nil, err
 }
 
-// A reading is what is stored under a name.
+// A Reading is what is stored under a name.
 type Reading struct {
 	Raw []byte // nil if nothing is
 	TTL time.Duration
 }
 
-// read returns the record and its TTL, in one round trip.
+// Read returns the record and its TTL in one round trip.
 func (s *Store) Read(ctx context.Context, name string) (Reading, error) {
 	return readingOf(s.call(ctx, readScript, name))
 }
 
-// readingOf is what a script answers: a record and its PTTL, or nil. What is there counts, whatever
-// else err says; that nothing is does not.
+// readingOf parses the reply of a script: a record and its PTTL, or nil. A record counts even if err
+// says that too few replicas acknowledged; that nothing is stored counts only as the server's own word.
 func readingOf(cmd *redis.Cmd, err error) (Reading, error) {
 	reply, broken := cmd.Slice()
 	switch {
@@ -327,12 +338,13 @@ func readingOf(cmd *redis.Cmd, err error) (Reading, error) {
 	return Reading{Raw: []byte(raw), TTL: time.Duration(left) * time.Millisecond}, nil
 }
 
-// forget deletes the record that was seen, of which head is the beginning, and tells the waiters, and
-// those who cache. It returns the head of the record that was there: another one stays. With strange
-// it deletes whatever is there. It is sent once, and may arrive late.
-func (s *Store) Forget(ctx context.Context, name string, head []byte, strange bool) (there []byte, err error) {
+// Forget deletes the record whose head was seen, and publishes that to waiters and to caches. It returns
+// the head of the record found; another one than seen stays. anyType deletes whatever is there, for a
+// name that holds no string. It is sent once, because a second delivery might delete a record that was
+// made since.
+func (s *Store) Forget(ctx context.Context, name string, head []byte, anyType bool) (there []byte, err error) {
 	send := func(verb, script string) (*redis.Cmd, error) {
-		cmd := redis.NewCmd(ctx, verb, script, one, name, s.Publish, []byte{MessageFree}, s.CacheChannel, head, strange)
+		cmd := redis.NewCmd(ctx, verb, script, one, name, s.Publish, []byte{MessageFree}, s.CacheChannel, head, anyType)
 		cmd.SetFirstKeyPos(3)
 		return cmd, s.Send(ctx, s.Client, sentOnce{cmd})
 	}
@@ -344,16 +356,16 @@ func (s *Store) Forget(ctx context.Context, name string, head []byte, strange bo
 	return []byte(text), cmp.Or(err, broken)
 }
 
-// sentOnce is a command that go-redis does not send again when it has no reply.
+// sentOnce is a command that go-redis must not retry.
 type sentOnce struct{ *redis.Cmd }
 
 func (sentOnce) NoRetry() bool { return true }
 
-// headOf is the beginning of a record by which scripts know it.
+// HeadOf returns the first bytes of a record: version, kind and token. Scripts compare these.
 func HeadOf(raw []byte) []byte { return raw[:min(len(raw), record.HeadSize)] }
 
-// newBatcher is for a client that speaks to one server: pipelines to several would wait for the
-// slowest. It is nil for others, and for those whose commands end with their contexts.
+// newBatcher returns nil for clients that speak to several servers, since a pipeline to several waits
+// for the slowest, and for those whose commands end with their contexts.
 func (s *Store) newBatcher() *pipeline.Batcher {
 	if s.Cluster != nil || s.Ring != nil {
 		return nil
