@@ -308,3 +308,5 @@ func both(own, err error) error {
 	}
 	return fmt.Errorf("%w; %w", own, err)
 }
+
+func typeName[V any]() string { return reflect.TypeFor[V]().String() }

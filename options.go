@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"log/slog"
-	"reflect"
 	"slices"
 	"time"
 
@@ -413,5 +412,3 @@ func (s Source) String() string {
 	}
 	return fmt.Sprintf("Source(%d)", uint8(s))
 }
-
-func typeName[V any]() string { return reflect.TypeFor[V]().String() }

@@ -40,7 +40,11 @@ type Lease struct {
 type owner interface{ LeaseLost() }
 
 // deadline is when the lease ends in this process. It is never later than in Redis.
-func (l *Lease) deadline() time.Time { return l.RenewedAt.Add(l.Duration) }
+func (l *Lease) deadline() time.Time { return l.RenewedAt.Add(l.Duration - margin(l.Duration)) }
+
+// margin is how much earlier a lease ends for its owner than in Redis. Redis counts in whole milliseconds
+// and cuts them down at both ends, and two clocks that are being slewed may run apart by a thousandth.
+func margin(d time.Duration) time.Duration { return 2*time.Millisecond + d/1000 }
 
 // A Renewer keeps the leases of one executor. It sleeps in a timer, without a goroutine, while there
 // are leases, and does nothing when there are none.

@@ -154,7 +154,7 @@ func TestLeaseEndsAtItsDeadline(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, w *world) {
 		l := w.keep()
 		l.RenewedAt = l.RenewedAt.Add(-500 * time.Millisecond)
-		time.Sleep(11499 * time.Millisecond)
+		time.Sleep(11500*time.Millisecond - margin(l.Duration) - time.Millisecond)
 		synctest.Wait()
 		assert.Zero(t, w.told)
 		time.Sleep(time.Millisecond)
