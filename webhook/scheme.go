@@ -45,7 +45,7 @@ type Event struct {
 	Version int64
 	// OccurredAt is by the provider's clock; zero if the event does not say. Events are not ordered by it.
 	OccurredAt time.Time
-	// Body is the event's part of the request's body: all of it, except where a request carries several events.
+	// Body is the event's part of the request's body, usually all of it. It may share memory with Request.Body.
 	Body []byte
 	// Unsigned reports that the provider did not sign the event: anybody may have sent it. No handler may see it
 	// until a Confirm has asked the provider.
