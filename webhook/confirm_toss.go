@@ -60,6 +60,9 @@ func (c *tossConfirm) confirm(ctx context.Context, e Event) (Event, error) {
 	default:
 		return Event{}, Refuse(ReasonNotConfirmed, "an event that the API of payments cannot confirm")
 	}
+	if path == "." || path == ".." || path == "orders/." || path == "orders/.." { // PathEscape leaves them
+		return Event{}, Refuse(ReasonNotConfirmed, "the payment's key cannot be part of a URL")
+	}
 	raw, err := c.payment(ctx, path)
 	if err != nil {
 		return Event{}, err
@@ -118,7 +121,7 @@ func (c *tossConfirm) payment(ctx context.Context, path string) (json.RawMessage
 	defer func() { _ = response.Body.Close() }()
 	switch response.StatusCode {
 	case http.StatusOK:
-	case http.StatusNotFound:
+	case http.StatusBadRequest, http.StatusNotFound: // 400: a key that no payment can have
 		return nil, Refuse(ReasonNotConfirmed, "the payment does not exist")
 	default:
 		return nil, fmt.Errorf("webhook: tosspayments: the API answered with status %d", response.StatusCode)

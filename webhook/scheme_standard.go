@@ -78,10 +78,10 @@ func (s *standardScheme) addKey(secret string) error {
 	if !public {
 		encoded = strings.TrimPrefix(secret, sharedPrefix)
 	}
-	key, err := base64.StdEncoding.Strict().DecodeString(encoded)
+	key, err := base64.StdEncoding.DecodeString(encoded)
 	switch {
-	case err != nil:
-		return errors.New("not standard base64 after its prefix")
+	case err != nil || base64.StdEncoding.EncodeToString(key) != encoded: // the decoder skips line breaks
+		return errors.New("not standard base64 with padding after its prefix")
 	case public && len(key) != ed25519.PublicKeySize:
 		return fmt.Errorf("a public key of %d bytes, must have %d", len(key), ed25519.PublicKeySize)
 	case len(key) == 0:
