@@ -22,8 +22,8 @@ import (
 //   - The key is hex, and its decoded bytes are the key.
 //   - Colons are not escaped. merchantReference alone may have one: otherwise a field could be moved into its neighbour
 //     under the same signature.
-//   - A field that is there twice is refused, also in another case of letters, because a handler's parser might read
-//     the one that was not verified.
+//   - A signed field that is there twice, or in another case of letters, is refused, because a handler's parser might read
+//     another value than the one that was verified.
 //   - No time is signed, so WithTolerance has no effect. An event's id is eventCode, pspReference and success, which are
 //     signed; Adyen calls two events with the first two in common duplicates, but success may change.
 //   - Adyen retries for 30 days, and holds back later events of the endpoint meanwhile.
@@ -97,8 +97,8 @@ func adyenItems(body []byte) ([]json.RawMessage, error) {
 	if len(b.Items) == 0 || len(b.Items) > maxAdyenItems {
 		return nil, Refuse(ReasonBadBody, "notificationItems has no item, or more than 100")
 	}
-	if !uniqueNames(body) {
-		return nil, Refuse(ReasonBadBody, "a field is there twice")
+	if !plainNames(body) {
+		return nil, Refuse(ReasonBadBody, "a signed field is there twice, or in another case of letters")
 	}
 	var items []json.RawMessage
 	for _, i := range b.Items {
@@ -160,12 +160,26 @@ func (i *adyenItem) event(raw json.RawMessage) (Event, error) {
 	return e, checkID(e.ID)
 }
 
-// uniqueNames reports whether no object in valid JSON has a name twice, in any case of letters: encoding/json matches
-// names without regard to case, and takes the last one.
-func uniqueNames(body []byte) bool {
+// adyenNames are the names on the way to what is signed, by their folded form.
+var adyenNames = func() map[string]string {
+	names := map[string]string{}
+	for _, name := range []string{"notificationItems", "NotificationRequestItem", "pspReference", "originalReference",
+		"merchantAccountCode", "merchantReference", "amount", "value", "currency", "eventCode", "success",
+		"additionalData", "hmacSignature"} {
+		names[fold(name)] = name
+	}
+	return names
+}()
+
+// fold makes names equal that encoding/json takes for the same, which include ſ and s.
+func fold(name string) string { return strings.ToLower(strings.ToUpper(name)) }
+
+// plainNames reports whether no object in valid JSON has one of adyenNames twice or in another case of letters:
+// encoding/json matches names without regard to case and takes the last one, other parsers do not.
+func plainNames(body []byte) bool {
 	d := json.NewDecoder(bytes.NewReader(body))
 	d.UseNumber()
-	var open []map[string]bool // for each open object its names so far; nil for an array
+	var open []map[string]bool // for each open object its adyenNames so far; nil for an array
 	name := false              // the next string is a name
 	for {
 		token, err := d.Token()
@@ -184,11 +198,12 @@ func uniqueNames(body []byte) bool {
 		case token == json.Delim('}') || token == json.Delim(']'):
 			open = open[:len(open)-1]
 		case name && isText:
-			text = strings.ToLower(strings.ToUpper(text)) // like encoding/json, which takes ſ for s
-			if open[len(open)-1][text] {
-				return false
+			if want, ok := adyenNames[fold(text)]; ok {
+				if text != want || open[len(open)-1][text] {
+					return false
+				}
+				open[len(open)-1][text] = true
 			}
-			open[len(open)-1][text] = true
 			name = false
 			continue // its value is next
 		}
