@@ -83,7 +83,7 @@ func fuzzScheme(f *testing.F, name, signatureHeader string, secretOf func([]byte
 	f.Add([]byte(`{"id":"1","type":"a"}`), []byte("s"), "t=1,v1=00", int64(1), uint16(0))
 	f.Fuzz(func(t *testing.T, body, key []byte, text string, unix int64, position uint16) {
 		if len(key) == 0 || unix <= 0 || unix > 99999999999 || bytes.IndexByte(key, 0) >= 0 {
-			t.Skip() // HMAC pads keys with zeros, so a key with a zero has others that equal it
+			return // HMAC pads keys with zeros, so a key with a zero has others that equal it
 		}
 		if len(key) > 64 {
 			key = key[:64] // HMAC hashes longer ones
