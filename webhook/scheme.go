@@ -47,7 +47,7 @@ type Event struct {
 	OccurredAt time.Time
 	// Body is the event's part of the request's body, usually all of it. It may share memory with Request.Body.
 	Body []byte
-	// Unsigned reports that the provider did not sign the event: anybody may have sent it. No handler may see it
+	// Unsigned reports that the provider did not sign the event: any client may have sent it. No handler may see it
 	// until a Confirm has asked the provider.
 	Unsigned bool
 }

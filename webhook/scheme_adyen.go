@@ -17,7 +17,7 @@ import (
 //
 // Traps:
 //   - Only the eight fields are authentic. Everything else in an item, eventDate, reason and paymentMethod included, can
-//     be changed by whoever has recorded it. A handler must act on the eight alone.
+//     be changed by an attacker that has recorded it. A handler must act on the eight alone.
 //   - A request may hold several items. All of them must be authentic, or the request is refused; each is an event.
 //   - The key is hex, and its decoded bytes are the key.
 //   - Colons are not escaped. merchantReference alone may have one: otherwise a field could be moved into its neighbour

@@ -101,7 +101,7 @@ func TestEvents(t *testing.T) {
 	}
 }
 
-// An authentic request without an id, or with another body than documented, is refused with a reason of its own.
+// An authentic request without an id, or with another body than documented, is refused with its own reason.
 func TestBodiesThatHoldNoEvent(t *testing.T) {
 	for _, c := range []struct {
 		scheme string
@@ -163,7 +163,7 @@ func TestStandardWebhooksRefusesAnIDWithAPeriod(t *testing.T) {
 	assert.Equal(t, webhook.ReasonMalformed, webhook.ReasonOf(err))
 }
 
-// A public key must never verify v1, since everybody could sign with it.
+// A public key must never verify v1, since every client could sign with it.
 func TestStandardWebhooksPublicKeyIsNoSharedSecret(t *testing.T) {
 	const public = "whpk_KKAiIRaX1fNiV3PkhYoT7fWTpUWpTaIlQzaitaBreFY="
 	shared := "whsec_" + strings.TrimPrefix(public, "whpk_")

@@ -112,7 +112,7 @@ func fuzzScheme(f *testing.F, name, signatureHeader string, secretOf func([]byte
 		header.Set(signatureHeader, text)
 		_, err = try(header, body, key)
 		if verified(err) {
-			require.Contains(t, text, right[len(right)-43:], "a signature that nobody made")
+			require.Contains(t, text, right[len(right)-43:], "a signature without the key")
 		}
 	})
 }
@@ -176,7 +176,7 @@ func FuzzAdyen(f *testing.F) {
 	})
 }
 
-// FuzzTossUnsigned reads bodies that nobody has signed.
+// FuzzTossUnsigned reads unsigned bodies.
 func FuzzTossUnsigned(f *testing.F) {
 	for _, body := range []string{tossPayment, tossDeposit, tossPayout, `{"eventType":"BILLING_DELETED"}`} {
 		f.Add([]byte(body))

@@ -14,11 +14,12 @@ import (
 // followed by the body's action if it has one: "pull_request.opened", "push".
 //
 // Traps:
-//   - GitHub never redelivers by itself: an event that gets a 503 or waits for 10 s is lost, unless somebody or a script
-//     asks GitHub to deliver it again. A receiver that is overloaded refuses GitHub last.
+//   - GitHub never redelivers by itself: an event that gets a 503 or waits for 10 s is lost, unless its delivery is
+//     requested again by hand or through the API. A receiver that is overloaded refuses GitHub last.
 //   - No time is signed, so WithTolerance has no effect.
 //   - X-GitHub-Delivery is the event's id, the same when a delivery is repeated by hand. It is not signed, and neither is
-//     X-GitHub-Event: whoever has recorded a request can send it again under a new id. Only TLS protects against that.
+//     X-GitHub-Event: an attacker that has recorded a request can send it again under a new id.
+//     Only TLS protects against that.
 //   - X-Hub-Signature is the old one, with SHA-1. It is ignored.
 //   - The body may have 25 MB.
 //   - With the content type application/x-www-form-urlencoded the JSON is in the field payload, while the signature

@@ -39,7 +39,7 @@ type HMACConfig struct {
 	Content func(r *Request) (Content, error)
 }
 
-// HMAC returns the scheme of a provider that signs requests with HMAC-SHA256 in a way of its own.
+// HMAC returns the scheme of a provider that signs requests with HMAC-SHA256 in a way that c describes.
 func HMAC(c HMACConfig, secrets []string, opts ...SchemeOption) (Scheme, error) {
 	if c.Provider.Name == "" || c.SignatureHeader == "" {
 		return nil, fmt.Errorf("%w: HMACConfig with Provider.Name %q and SignatureHeader %q, both are needed",

@@ -153,7 +153,7 @@ func newConfig(provider string, secrets []string, opts []SchemeOption) (schemeCo
 		return c, fmt.Errorf("%w: %s: tolerance %v, must be positive", ErrInvalidScheme, provider, c.tolerance)
 	}
 	if len(secrets) == 0 {
-		return c, fmt.Errorf("%w: %s: no secret, at least one is needed: without it everybody could send events",
+		return c, fmt.Errorf("%w: %s: no secret, at least one is needed: without it every client could send events",
 			ErrInvalidScheme, provider)
 	}
 	for i, s := range secrets {

@@ -11,7 +11,7 @@ import "time"
 //   - X-Shopify-Event-Id identifies the event. X-Shopify-Webhook-Id identifies one delivery: two subscriptions of one
 //     topic deliver one event under two of them.
 //   - One act of a merchant may cause events of several topics, so an event's id is topic and event id together.
-//   - Only the body is signed: topic, event id, shop and times are not. Whoever has recorded a request can send it again
+//   - Only the body is signed: topic, event id, shop and times are not. An attacker that has recorded a request can send it
 //     under another id or topic. Only TLS protects against that.
 //   - No time is signed, so WithTolerance has no effect. A retry carries the body of the first attempt; X-Shopify-Triggered-At
 //     tells its age.

@@ -18,7 +18,7 @@ import (
 //     is not used.
 //   - No time is signed, so WithTolerance has no effect: a recorded request is only recognized by its event_id.
 //   - X-Square-Signature is the old one, with SHA-1. It is ignored.
-//   - Each subscription has a key and a URL of its own: give each a source of its own.
+//   - Each subscription has its own key and URL: give each its own source.
 //
 // Source: https://developer.squareup.com/docs/webhooks/step3validate,
 // https://developer.squareup.com/docs/webhooks-api/delivery-sla

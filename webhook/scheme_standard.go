@@ -21,12 +21,12 @@ const (
 // "whsec_base64", or a provider's public key, "whpk_base64"; both kinds may be given at once.
 //
 // The provider signs "id.time.body" with HMAC-SHA256 (v1) or Ed25519 (v1a) and sends "webhook-id", "webhook-timestamp" and
-// "webhook-signature: v1,base64 v1a,base64": several while a secret is rotated. Each attempt has a time and signature of
-// its own; the id stays.
+// "webhook-signature: v1,base64 v1a,base64": several while a secret is rotated. Each attempt is signed again
+// with its own time; the id stays.
 //
 // Traps:
 //   - A shared secret is base64, and its decoded bytes are the key.
-//   - A public key verifies v1a and nothing else. As a shared secret it would let everybody sign v1, since it is public.
+//   - A public key verifies v1a and nothing else. As a shared secret it would let every client sign v1, since it is public.
 //   - A private key, "whsk_…", is refused: the receiver has no use for it.
 //   - An id with a period is refused: the border between id and time would not be part of what is signed.
 //   - The body need not be JSON. Then an event has no type.

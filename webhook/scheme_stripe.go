@@ -7,11 +7,11 @@ import (
 	"time"
 )
 
-// Stripe returns the scheme of Stripe's webhooks. A secret is an endpoint's signing secret, "whsec_…"; each endpoint and
-// the Stripe CLI have a secret of their own.
+// Stripe returns the scheme of Stripe's webhooks. A secret is an endpoint's signing secret, "whsec_…"; each endpoint
+// has its own secret, and so has the Stripe CLI.
 //
 // Stripe signs "t.body" with HMAC-SHA256 and sends "Stripe-Signature: t=…,v1=hex[,v1=hex]": two v1 while a secret is
-// rolled. Each retry has a time and signature of its own, so the tolerance need not cover the three days of retries.
+// rolled. Each retry is signed again with its own time, so the tolerance need not cover the three days of retries.
 //
 // Traps:
 //   - v0 in the header is a made-up signature for test mode. It is ignored.

@@ -25,10 +25,10 @@ const (
 //
 // Toss signs payout.changed and seller.changed only: "body:time" with HMAC-SHA256, as "tosspayments-webhook-signature:
 // v1:base64,base64" and "tosspayments-webhook-transmission-time", in RFC 3339. The time is that of the attempt, retries
-// included. All other events are not signed and come as Unsigned, for TossConfirm or a Confirm of your own.
+// included. All other events are not signed and come as Unsigned, for TossConfirm or a custom Confirm.
 //
 // Traps:
-//   - Payments are not signed: anybody who knows the URL can send "DONE". Nothing in such a request can be believed, the
+//   - Payments are not signed: every client that knows the URL can send "DONE". Nothing in such a request can be believed, the
 //     transmission id included, so an event's id is made of what TossConfirm verifies.
 //   - DEPOSIT_CALLBACK has another form than the other events, without eventType. Its secret is that of the payment.
 //   - With both PAYMENT_STATUS_CHANGED and DEPOSIT_CALLBACK registered, one deposit causes two events. Both have the
