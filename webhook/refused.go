@@ -59,7 +59,7 @@ func (e *RefusedError) Is(target error) bool { return target == ErrRefused }
 // Refuse returns a *RefusedError, for custom schemes and Confirms. A reason outside of the list becomes ReasonOther. The
 // detail must not hold a value of the request: it is logged.
 func Refuse(reason Reason, detail string) error {
-	return &RefusedError{Reason: known(reason), Detail: detail}
+	return &RefusedError{Reason: knownReason(reason), Detail: detail}
 }
 
 // ReasonOf returns the reason of a refusal: ReasonOther if err is no *RefusedError or its reason is not in the list, and
@@ -69,12 +69,12 @@ func ReasonOf(err error) Reason {
 		return ""
 	}
 	if refused, ok := errors.AsType[*RefusedError](err); ok {
-		return known(refused.Reason)
+		return knownReason(refused.Reason)
 	}
 	return ReasonOther
 }
 
-func known(reason Reason) Reason {
+func knownReason(reason Reason) Reason {
 	for _, r := range Reasons() {
 		if r == reason {
 			return r

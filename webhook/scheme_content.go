@@ -16,8 +16,8 @@ func decodeBody(body []byte, v any) error {
 	return nil
 }
 
-// one returns the content of a request with one event, or refuses an event without a usable id.
-func one(e Event) (Content, error) {
+// singleEvent returns the content of a request with one event, or refuses an event without a usable id.
+func singleEvent(e Event) (Content, error) {
 	if err := checkID(e.ID); err != nil {
 		return Content{}, err
 	}

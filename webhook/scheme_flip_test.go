@@ -174,3 +174,29 @@ func TestManySignaturesAreRefused(t *testing.T) {
 		assert.Equal(t, webhook.ReasonMalformed, webhook.ReasonOf(err), v.Scheme)
 	}
 }
+
+// A signature of another length is no signature, and a pair that is there twice has two readings.
+func TestMalformedSignatures(t *testing.T) {
+	for _, v := range vectors(t) {
+		for name, values := range map[string][]string{
+			"Stripe-Signature": {"t=1795824816", "v1=00", "t=1795824816,v1=00", "t=1,t=1795824816,v1=" + strings.Repeat("0", 64),
+				"t=1795824816,v1=" + strings.Repeat("z", 64)},
+			"Paddle-Signature":              {"ts=1795824816", "ts=1795824816;h1=00"},
+			"Webhook-Signature":             {"v1,AAAA", "v1a,AAAA", "v2,AAAA", "v1", ","},
+			"X-Hub-Signature-256":           {"sha1=00", "sha256=", "sha256=00"},
+			"X-Slack-Signature":             {"v1=00", "v0=00"},
+			"X-Shopify-Hmac-Sha256":         {"AAAA", "=", strings.Repeat("A", 44)},
+			"X-Square-Hmacsha256-Signature": {"AAAA"},
+		} {
+			if v.request().Header.Get(name) == "" {
+				continue
+			}
+			for _, value := range values {
+				r := v.request()
+				r.Header.Set(name, value)
+				_, err := v.scheme(t).Verify(r)
+				assert.Equal(t, webhook.ReasonMalformed, webhook.ReasonOf(err), "%s: %s: %v", name, value, err)
+			}
+		}
+	}
+}

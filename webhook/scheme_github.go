@@ -34,7 +34,7 @@ func GitHub(secrets []string, opts ...SchemeOption) (Scheme, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.signature = plain("X-Hub-Signature-256", "sha256=", decodeHex)
+	s.signature = bodySignature("X-Hub-Signature-256", "sha256=", decodeHex)
 	s.content = githubContent
 	return s, nil
 }
@@ -61,7 +61,7 @@ func githubContent(r *Request) (Content, error) {
 			e.Object = string(object.ID)
 		}
 	}
-	return one(e)
+	return singleEvent(e)
 }
 
 // githubBody returns the JSON of a request.
@@ -77,10 +77,10 @@ func githubBody(r *Request) ([]byte, error) {
 	return []byte(form.Get("payload")), nil
 }
 
-// plain reads a header that holds one signature of the body.
-func plain(name, prefix string, decode func(string) ([]byte, bool)) func(*Request) (signature, error) {
+// bodySignature reads a header that holds one signature of the body.
+func bodySignature(name, prefix string, decode func(string) ([]byte, bool)) func(*Request) (signature, error) {
 	return func(r *Request) (signature, error) {
-		value, err := header(r, name)
+		value, err := singleHeader(r, name)
 		if err != nil {
 			return signature{}, err
 		}

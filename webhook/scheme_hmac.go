@@ -53,7 +53,7 @@ func HMAC(c HMACConfig, secrets []string, opts ...SchemeOption) (Scheme, error) 
 	if err != nil {
 		return nil, err
 	}
-	read := plain(http.CanonicalHeaderKey(c.SignatureHeader), c.SignaturePrefix, decode)
+	read := bodySignature(http.CanonicalHeaderKey(c.SignatureHeader), c.SignaturePrefix, decode)
 	s.signature = func(r *Request) (signature, error) {
 		sig, err := read(r)
 		if err != nil {
@@ -62,7 +62,7 @@ func HMAC(c HMACConfig, secrets []string, opts ...SchemeOption) (Scheme, error) 
 		return c.timed(r, sig)
 	}
 	if s.content = c.Content; s.content == nil {
-		s.content = plainContent
+		s.content = idAndTypeContent
 	}
 	return s, nil
 }
@@ -72,7 +72,7 @@ func (c *HMACConfig) timed(r *Request, sig signature) (signature, error) {
 	var timestamp string
 	if c.TimestampHeader != "" {
 		var err error
-		if timestamp, err = header(r, c.TimestampHeader); err != nil {
+		if timestamp, err = singleHeader(r, c.TimestampHeader); err != nil {
 			return signature{}, err
 		}
 		if sig.at, err = parseUnix(c.TimestampHeader, timestamp); err != nil {
@@ -86,7 +86,7 @@ func (c *HMACConfig) timed(r *Request, sig signature) (signature, error) {
 	return sig, nil
 }
 
-func plainContent(r *Request) (Content, error) {
+func idAndTypeContent(r *Request) (Content, error) {
 	var b struct {
 		ID   textOrNumber
 		Type string
@@ -94,5 +94,5 @@ func plainContent(r *Request) (Content, error) {
 	if err := decodeBody(r.Body, &b); err != nil {
 		return Content{}, err
 	}
-	return one(Event{ID: string(b.ID), Type: b.Type, Body: r.Body})
+	return singleEvent(Event{ID: string(b.ID), Type: b.Type, Body: r.Body})
 }

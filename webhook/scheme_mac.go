@@ -87,9 +87,9 @@ func checkTime(at, now time.Time, tolerance time.Duration) error {
 	return nil
 }
 
-// header returns the one value of a header. Two values are refused, because the provider's own code and a proxy may read
+// singleHeader returns the one value of a header. Two values are refused, because the provider's own code and a proxy may read
 // different ones.
-func header(r *Request, name string) (string, error) {
+func singleHeader(r *Request, name string) (string, error) {
 	values := r.Header[http.CanonicalHeaderKey(name)]
 	switch {
 	case len(values) > 1:

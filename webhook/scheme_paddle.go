@@ -21,7 +21,7 @@ func Paddle(secrets []string, opts ...SchemeOption) (Scheme, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.signature = pairs("Paddle-Signature", ";", "ts", "h1", ":")
+	s.signature = pairsSignature("Paddle-Signature", ";", "ts", "h1", ":")
 	s.content = paddleContent
 	return s, nil
 }
@@ -36,5 +36,5 @@ func paddleContent(r *Request) (Content, error) {
 	if err := decodeBody(r.Body, &b); err != nil {
 		return Content{}, err
 	}
-	return one(Event{ID: b.ID, Type: b.Type, Object: string(b.Data.ID), OccurredAt: parseTime(b.At), Body: r.Body})
+	return singleEvent(Event{ID: b.ID, Type: b.Type, Object: string(b.Data.ID), OccurredAt: parseTime(b.At), Body: r.Body})
 }

@@ -27,7 +27,7 @@ func Shopify(secrets []string, opts ...SchemeOption) (Scheme, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.signature = plain("X-Shopify-Hmac-Sha256", "", decodeMAC64)
+	s.signature = bodySignature("X-Shopify-Hmac-Sha256", "", decodeMAC64)
 	s.content = shopifyContent
 	return s, nil
 }
@@ -50,5 +50,5 @@ func shopifyContent(r *Request) (Content, error) {
 	if id := r.Header.Get("X-Shopify-Event-Id"); id != "" {
 		e.ID = e.Type + ":" + id
 	}
-	return one(e)
+	return singleEvent(e)
 }

@@ -36,11 +36,11 @@ func Slack(secrets []string, opts ...SchemeOption) (Scheme, error) {
 }
 
 func slackSignature(r *Request) (signature, error) {
-	sig, err := plain("X-Slack-Signature", "v0=", decodeHex)(r)
+	sig, err := bodySignature("X-Slack-Signature", "v0=", decodeHex)(r)
 	if err != nil {
 		return signature{}, err
 	}
-	at, err := header(r, "X-Slack-Request-Timestamp")
+	at, err := singleHeader(r, "X-Slack-Request-Timestamp")
 	if err != nil {
 		return signature{}, err
 	}
@@ -70,11 +70,11 @@ func slackContent(r *Request) (Content, error) {
 	case "url_verification":
 		return slackChallenge(b.Challenge)
 	case "event_callback":
-		return one(e)
+		return singleEvent(e)
 	case "app_rate_limited": // it has no id; Slack sends one for each app, team and minute
 		e.ID = strings.Join([]string{b.Type, b.App, b.Team, fmt.Sprint(b.Minute)}, ":")
 		e.Type = b.Type
-		return one(e)
+		return singleEvent(e)
 	}
 	return Content{}, Refuse(ReasonBadBody, "the body is not of the Events API")
 }

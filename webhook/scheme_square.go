@@ -32,7 +32,7 @@ func Square(notificationURL string, secrets []string, opts ...SchemeOption) (Sch
 		return nil, fmt.Errorf("%w: square: notification URL %q, must be the absolute URL registered at Square",
 			ErrInvalidScheme, notificationURL)
 	}
-	read := plain("X-Square-Hmacsha256-Signature", "", decodeMAC64)
+	read := bodySignature("X-Square-Hmacsha256-Signature", "", decodeMAC64)
 	s.signature = func(r *Request) (signature, error) {
 		sig, err := read(r)
 		sig.signed = [][]byte{[]byte(notificationURL), r.Body}
@@ -64,5 +64,5 @@ func squareContent(r *Request) (Content, error) {
 			}
 		}
 	}
-	return one(e)
+	return singleEvent(e)
 }

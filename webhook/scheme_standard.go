@@ -117,14 +117,14 @@ func (s *standardScheme) Verify(r *Request) (Content, error) {
 	if json.Unmarshal(r.Body, &b) == nil {
 		e.Type, e.Object, e.OccurredAt = b.Type, string(b.Data.ID), parseTime(b.Timestamp)
 	}
-	return one(e)
+	return singleEvent(e)
 }
 
 // read returns what the request claims: one signature for each algorithm, over the same content.
 func (s *standardScheme) read(r *Request) (id string, v1, v1a signature, err error) {
 	var values [3]string
 	for i, name := range [...]string{"Id", "Timestamp", "Signature"} {
-		if values[i], err = header(r, s.headers+name); err != nil {
+		if values[i], err = singleHeader(r, s.headers+name); err != nil {
 			return "", v1, v1a, err
 		}
 	}

@@ -26,7 +26,7 @@ func Stripe(secrets []string, opts ...SchemeOption) (Scheme, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.signature = pairs("Stripe-Signature", ",", "t", "v1", ".")
+	s.signature = pairsSignature("Stripe-Signature", ",", "t", "v1", ".")
 	s.content = stripeContent
 	return s, nil
 }
@@ -47,7 +47,7 @@ func stripeContent(r *Request) (Content, error) {
 	if object == "" {
 		object = string(b.Data.Object.ID)
 	}
-	return one(Event{ID: b.ID, Type: b.Type, Object: object, OccurredAt: stripeTime(b.Created), Body: r.Body})
+	return singleEvent(Event{ID: b.ID, Type: b.Type, Object: object, OccurredAt: stripeTime(b.Created), Body: r.Body})
 }
 
 // stripeTime reads "created": Unix seconds in events of API v1, a string in RFC 3339 in those of v2.
@@ -60,11 +60,11 @@ func stripeTime(raw json.RawMessage) time.Time {
 	return parseTime(string(text))
 }
 
-// pairs reads a header of pairs such as "t=1,v1=a,v1=b". What is signed is the time, as it is written, joint, and the body.
+// pairsSignature reads a header of pairs such as "t=1,v1=a,v1=b". What is signed is the time, as it is written, joint, and the body.
 // Pairs with another name are ignored, because providers add new versions of a signature next to the old ones.
-func pairs(name, separator, timeName, signatureName, joint string) func(*Request) (signature, error) {
+func pairsSignature(name, separator, timeName, signatureName, joint string) func(*Request) (signature, error) {
 	return func(r *Request) (signature, error) {
-		value, err := header(r, name)
+		value, err := singleHeader(r, name)
 		if err != nil {
 			return signature{}, err
 		}

@@ -222,6 +222,8 @@ func TestConstructorsRefuseMalformedSecrets(t *testing.T) {
 			assert.NotContains(t, strings.ReplaceAll(err.Error(), "whsk_…; must be whsec_… or whpk_…", ""), secret)
 		}
 	}
+	_, err := webhook.Svix([]string{"whsk_VEVTVFNJR05JTkdLRVlET05PVFVTRVRISVNGT1JBTlk="})
+	assert.ErrorContains(t, err, "private key")
 	for _, u := range []string{"", "/hook", "example.com/hook", "https://", "://"} {
 		_, err := webhook.Square(u, []string{"key"})
 		assert.ErrorIs(t, err, webhook.ErrInvalidScheme, u)

@@ -79,7 +79,7 @@ func (s *tossScheme) Verify(r *Request) (Content, error) {
 }
 
 func tossRead(r *Request) (signature, error) {
-	value, err := header(r, tossSignature)
+	value, err := singleHeader(r, tossSignature)
 	if err != nil {
 		return signature{}, err
 	}
@@ -87,7 +87,7 @@ func tossRead(r *Request) (signature, error) {
 	if !ok {
 		return signature{}, Refuse(ReasonMalformed, tossSignature+" does not begin with v1:")
 	}
-	at, err := header(r, tossTime)
+	at, err := singleHeader(r, tossTime)
 	if err != nil {
 		return signature{}, err
 	}
@@ -138,7 +138,7 @@ func tossContent(r *Request) (Content, error) {
 		sum := sha256.Sum256(r.Body)
 		e.ID = b.EventType + ":" + hex.EncodeToString(sum[:])
 	}
-	return one(e)
+	return singleEvent(e)
 }
 
 func (d *tossDetails) id() string {

@@ -164,6 +164,16 @@ func TestTossConfirmRefusesWhatIsNotTrue(t *testing.T) {
 
 // A payment's key cannot lead to another part of the API.
 func TestTossConfirmEscapesKeys(t *testing.T) {
+	for _, body := range []string{
+		strings.Replace(tossPayment, "pk_1", "..", 1), strings.Replace(tossPayment, "pk_1", ".", 1),
+		strings.Replace(tossDeposit, "order_1", "..", 1), strings.Replace(tossDeposit, "order_1", ".", 1),
+	} {
+		_, err := confirmToss(t, body, func(path string) (int, string) {
+			t.Errorf("the API was asked for %s", path)
+			return http.StatusOK, tossTruth
+		})
+		assert.Equal(t, webhook.ReasonNotConfirmed, webhook.ReasonOf(err))
+	}
 	_, err := confirmToss(t, strings.Replace(tossPayment, "pk_1", "../keys?x=1#", 1), func(path string) (int, string) {
 		assert.Equal(t, "/v1/payments/..%2Fkeys%3Fx=1%23", path)
 		return http.StatusNotFound, ""
@@ -184,6 +194,11 @@ func TestTossConfirmIsTriedAgain(t *testing.T) {
 		assert.NotContains(t, err.Error(), "pk_1")
 		assert.NotContains(t, err.Error(), "sk_test")
 	}
+}
+
+func TestTossConfirmBoundsTheResponse(t *testing.T) {
+	_, err := confirmToss(t, tossPayment, answers(http.StatusOK, tossTruth+strings.Repeat(" ", 1<<20)))
+	assert.ErrorContains(t, err, "more than 1048576 bytes")
 }
 
 func TestTossConfirmEndsWithItsContext(t *testing.T) {
