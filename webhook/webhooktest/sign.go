@@ -47,11 +47,12 @@ func Paddle(secrets ...string) Signer { return pairs("Paddle-Signature", "ts", "
 
 func pairs(name, timeName, joint, signatureName string, secrets []string) Signer {
 	return func(body []byte, at time.Time) (http.Header, []byte, error) {
-		value := timeName + "=" + unix(at)
+		var value strings.Builder
+		value.WriteString(timeName + "=" + unix(at))
 		for _, secret := range secrets {
-			value += signatureName + hex.EncodeToString(sum([]byte(secret), unix(at), joint, string(body)))
+			value.WriteString(signatureName + hex.EncodeToString(sum([]byte(secret), unix(at), joint, string(body))))
 		}
-		return jsonHeader(name, value), body, nil
+		return jsonHeader(name, value.String()), body, nil
 	}
 }
 
