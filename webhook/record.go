@@ -125,7 +125,7 @@ type Record struct {
 }
 
 // Ref returns the event's Ref.
-func (r *Record) Ref() Ref { return Ref{r.Key, r.Source, r.Object} }
+func (r *Record) Ref() Ref { return Ref{r.Key, r.Source, r.Object, r.ID} }
 
 // Limits of what a Store keeps of one event.
 const (

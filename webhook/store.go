@@ -80,8 +80,8 @@ type Archive interface {
 	Erase(ctx context.Context, events []Ref, step Step) (erased int, err error)
 }
 
-// A Ref finds an event in a Store.
-type Ref struct{ Key, Source, Object string }
+// A Ref finds an event in a Store. Its fields are those of the Record; Object and ID may be empty there, too.
+type Ref struct{ Key, Source, Object, ID string }
 
 // A Lookup names one event: by Key, or by Source and the provider's ID.
 type Lookup struct{ Key, Source, ID string }
@@ -105,7 +105,7 @@ type Arrival struct {
 }
 
 // Ref returns the event's Ref.
-func (a *Arrival) Ref() Ref { return Ref{a.Key, a.Source, a.Event.Object} }
+func (a *Arrival) Ref() Ref { return Ref{a.Key, a.Source, a.Event.Object, a.Event.ID} }
 
 // A Payload is what the provider sent. It is deleted before the rest of the record.
 type Payload struct {
@@ -184,7 +184,8 @@ type Backlog struct {
 	Queued, Running, Retrying, Parked int64
 	// Dead letters are outside of the backlog: they do not count against Arrival.Backlog.
 	Dead int64
-	// OldestDue is how long the event that waits longest has been due; 0 if none is.
+	// OldestDue is how long the event that waits longest for a worker has been due; 0 if none is. Events that wait for
+	// their object do not count.
 	OldestDue time.Duration
 	// Lanes are the unsettled events of each lane.
 	Lanes []int64

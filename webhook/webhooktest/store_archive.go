@@ -59,7 +59,7 @@ func (s *suite) find(f webhook.Filter, limit int) (keys []string) {
 }
 
 func testFilters(s *suite) {
-	start := time.Now().Add(-time.Hour)
+	start := time.Now().Add(-time.Hour).Truncate(time.Microsecond)
 	at := func(minute int) func(*webhook.Arrival) {
 		return func(a *webhook.Arrival) { a.Receipt.At = start.Add(time.Duration(minute) * time.Minute) }
 	}

@@ -80,10 +80,9 @@ func testExecutorAttempts(s *suite) {
 			s.is(got, next)
 		}
 	}
-	for i, want := range []int{1, 1, 2, 2} { // a retryable error does not count, an unknown outcome does
-		s.equal("attempt", attempts[i], want)
+	if len(attempts) != 4 || attempts[0] != 1 || attempts[1] != 1 || attempts[2] != 2 || attempts[3] < 2 {
+		s.Fatalf("attempts: %v; want 1, 1, 2 and then 2 or more: a retryable error does not count, an unknown outcome does", attempts)
 	}
-	s.equal("executions", len(attempts), 4)
 }
 
 func testExecutorRefuse(s *suite) {
