@@ -127,9 +127,9 @@ func (s *RedisStore) begin(ctx context.Context, tickets []placed, step Step) (ta
 		if failed != nil || len(parts) != 3 {
 			continue
 		}
-		r := readRecord(t.key, pairs(parts[0]))
-		r.Payload = readPayload(pairs(parts[1]))
-		taken = append(taken, Taken{Ticket: Ticket{Ref: r.Ref(), Token: t.token}, Record: r, Positions: pairs(parts[2])})
+		r := readRecord(t.key, replyMap(parts[0]))
+		r.Payload = readPayload(replyMap(parts[1]))
+		taken = append(taken, Taken{Ticket: Ticket{Ref: r.Ref(), Token: t.token}, Record: r, Positions: replyMap(parts[2])})
 	}
 	if len(taken) > 0 {
 		return taken, nil

@@ -130,8 +130,8 @@ func readRecord(key string, fields map[string]string) Record {
 	return r
 }
 
-// pairs makes a map of the reply to HGETALL inside of a script.
-func pairs(reply any) map[string]string {
+// replyMap makes a map of the reply to HGETALL inside of a script.
+func replyMap(reply any) map[string]string {
 	list, _ := reply.([]any)
 	fields := make(map[string]string, len(list)/2)
 	for i := 0; i+1 < len(list); i += 2 {

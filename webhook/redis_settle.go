@@ -19,8 +19,8 @@ func (s *RedisStore) Settle(ctx context.Context, t Ticket, to Settlement) error 
 
 func (s *RedisStore) settle(ctx context.Context, t placed, r Ref, to Settlement, fields []any) error {
 	bodies := to.Retention.Bodies
-	if to.State == Dead || !to.State.Settled() { // a redrive and the next attempt need it
-		bodies = to.Retention.Events
+	if to.State == Dead || !to.State.Settled() { // a redrive and the next attempt need it, as long as there is a record
+		bodies = to.Retention.Events + time.Second
 	}
 	var move Move
 	if to.Move != nil {

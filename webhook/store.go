@@ -181,14 +181,17 @@ type Requeue struct {
 
 // Backlog counts events by state.
 type Backlog struct {
-	Queued, Running, Retrying, Parked int64
+	Queued   int64 `json:"queued"`
+	Running  int64 `json:"running"`
+	Retrying int64 `json:"retrying"`
+	Parked   int64 `json:"parked"`
 	// Dead letters are outside of the backlog: they do not count against Arrival.Backlog.
-	Dead int64
+	Dead int64 `json:"dead"`
 	// OldestDue is how long the event that waits longest for a worker has been due; 0 if none is. Events that wait for
 	// their object do not count.
-	OldestDue time.Duration
+	OldestDue time.Duration `json:"oldest_due_ns"`
 	// Lanes are the unsettled events of each lane.
-	Lanes []int64
+	Lanes []int64 `json:"lanes"`
 }
 
 // Unsettled is how many events still have to reach a final state.
