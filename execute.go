@@ -9,6 +9,7 @@ import (
 
 	"github.com/idempotent-go/idempotent/internal/lease"
 	"github.com/idempotent-go/idempotent/internal/record"
+	"github.com/idempotent-go/idempotent/internal/runctx"
 	"github.com/idempotent-go/idempotent/internal/store"
 )
 
@@ -30,7 +31,7 @@ func (c *runner) leaseLost(l *lease.Lease) {
 func (c *runner) execute(ctx context.Context, op *operation, lead *leadership, l *lease.Lease, fn untypedFn) result {
 	p := &execution{runner: c, op: op, lead: lead, lease: l, fn: fn, ctx: ctx}
 	p.inner = &runContext{info: RunInfo{Namespace: c.namespace, Key: op.key, Attempt: int(l.Attempt)}, by: c.locker}
-	p.inner.outer, _ = ctx.Value(runContextKey{}).(*runContext)
+	p.inner.outer, _ = runctx.Value(ctx, runContextKey{}).(*runContext)
 	base := ctx
 	if op.cfg.detached {
 		base = context.WithoutCancel(ctx)

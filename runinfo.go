@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"regexp"
 	"sync/atomic"
+
+	"github.com/idempotent-go/idempotent/internal/runctx"
 )
 
 // MaxKeySize is the longest key, in bytes.
@@ -56,7 +58,7 @@ func (i RunInfo) DownstreamKey() string { return HashKey(i.Namespace, i.Key) }
 // RunInfoFromContext returns the RunInfo of the execution that ctx was given to, and whether ctx
 // comes from one. With nested runs it is the innermost.
 func RunInfoFromContext(ctx context.Context) (RunInfo, bool) {
-	x, ok := ctx.Value(runContextKey{}).(*runContext)
+	x, ok := runctx.Value(ctx, runContextKey{}).(*runContext)
 	if !ok {
 		return RunInfo{}, false
 	}
@@ -76,7 +78,7 @@ type runContext struct {
 // executing reports whether ctx belongs to an execution of this core that has not ended, and
 // whether to one of this very key.
 func (c *locker) executing(ctx context.Context, key string) (nested, same bool) {
-	x, _ := ctx.Value(runContextKey{}).(*runContext)
+	x, _ := runctx.Value(ctx, runContextKey{}).(*runContext)
 	for ; x != nil; x = x.outer {
 		if x.by == nil || x.over.Load() {
 			continue

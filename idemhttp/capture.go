@@ -2,10 +2,12 @@ package idemhttp
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"maps"
 	"net/http"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,22 +17,27 @@ import (
 // has returned.
 //
 // It is an http.Flusher, since many handlers insist on one; what is flushed arrives with the rest,
-// once the response is recorded. It is no http.Hijacker and has no deadlines to set: an
+// once the response is recorded. It is an http.CloseNotifier for frameworks that use it without
+// asking, as gin's Stream does. It is no http.Hijacker and has no deadlines to set: an
 // http.ResponseController gets http.ErrNotSupported. Of 1xx responses, those that only inform are
 // dropped, and 101 panics.
 type capture struct {
-	before http.Header // what was set when the handler began
-	header http.Header // what the handler sees
+	guard  *guard
+	ctx    context.Context // the handler's
+	name   string          // instance, for the log
+	before http.Header     // what was set when the handler began
+	header http.Header     // what the handler sees
 
 	wrote    bool
+	flushed  bool
 	status   int
 	sent     http.Header // header when the status was written
 	declared int64       // Content-Length, -1 without one
 	body     bytes.Buffer
 }
 
-func newCapture(before http.Header) *capture {
-	c := &capture{before: before.Clone(), header: before.Clone(), declared: -1}
+func newCapture(g *guard, ctx context.Context, name string, before http.Header) *capture {
+	c := &capture{guard: g, ctx: ctx, name: name, before: before.Clone(), header: before.Clone(), declared: -1}
 	if c.header == nil {
 		c.header = make(http.Header)
 	}
@@ -47,9 +54,16 @@ func (c *capture) WriteHeader(status int) {
 		panic(fmt.Sprintf("invalid WriteHeader code %v", status))
 	case status == http.StatusSwitchingProtocols:
 		panic("idemhttp: a handler guarded by an Idempotency-Key cannot switch protocols")
-	case status < 200, c.wrote:
+	case c.wrote:
+		c.logSuperfluous(status)
+		return
+	case status < 200:
 		return
 	}
+	c.writeStatus(status)
+}
+
+func (c *capture) writeStatus(status int) {
 	c.wrote, c.status, c.sent = true, status, c.header.Clone()
 	if length := c.sent.Get("Content-Length"); length != "" {
 		n, err := strconv.ParseInt(length, 10, 64)
@@ -61,10 +75,24 @@ func (c *capture) WriteHeader(status int) {
 	}
 }
 
+// logSuperfluous logs what net/http logs: a second status, which is ignored.
+func (c *capture) logSuperfluous(status int) {
+	_, file, line, _ := runtime.Caller(2)
+	c.guard.logger.WarnContext(c.ctx, "idemhttp: superfluous WriteHeader", "instance", c.name,
+		"status", c.status, "ignored", status, "caller", fmt.Sprintf("%s:%d", file, line))
+}
+
+// CloseNotify implements http.CloseNotifier: the channel receives when the context of the handler ends.
+func (c *capture) CloseNotify() <-chan bool {
+	gone := make(chan bool, 1)
+	context.AfterFunc(c.ctx, func() { gone <- true })
+	return gone
+}
+
 // room prepares for n bytes of body.
 func (c *capture) room(n int) error {
 	if !c.wrote {
-		c.WriteHeader(http.StatusOK)
+		c.writeStatus(http.StatusOK)
 	}
 	switch {
 	case n == 0:
@@ -102,19 +130,21 @@ func (c *capture) ReadFrom(src io.Reader) (int64, error) {
 
 // Flush implements http.Flusher: as in net/http, it ends the header.
 func (c *capture) Flush() {
+	c.flushed = true
 	if !c.wrote {
-		c.WriteHeader(http.StatusOK)
+		c.writeStatus(http.StatusOK)
 	}
 }
 
-// response is what the handler, which has returned, answered.
-func (c *capture) response(cfg *config) response {
+// response is the response of the handler, which has returned.
+func (c *capture) response() response {
 	if !c.wrote {
-		c.status, c.sent = http.StatusOK, c.header.Clone()
+		c.writeStatus(http.StatusOK)
+		c.wrote = false
 	}
-	r := response{status: c.status, body: c.body.Bytes(), tooLarge: c.body.Len() > cfg.responseLimit}
+	r := response{status: c.status, body: c.body.Bytes()}
 	r.trailer = c.trailers()
-	private := cfg.privateNames(c.sent)
+	private := privateNames(c.guard.private, c.sent)
 	for name, values := range c.sent {
 		before, was := c.before[name]
 		switch {
@@ -133,6 +163,12 @@ func (c *capture) response(cfg *config) response {
 	}
 	slices.Sort(r.deleted)
 	return r
+}
+
+// short reports whether the body is shorter than its Content-Length, which a client takes for a broken
+// connection.
+func (c *capture) short(method string) bool {
+	return c.declared > int64(c.body.Len()) && bodyAllowed(c.status) && method != http.MethodHead
 }
 
 // trailers are the fields that the handler set for after the body: those that it announced in
@@ -167,12 +203,12 @@ func set(h http.Header, name string, values []string) http.Header {
 var hopByHop = []string{"Connection", "Proxy-Connection", "Keep-Alive", "Te", "Transfer-Encoding", "Upgrade"}
 
 // privateNames are the fields that are for the caller that ran the handler, and not recorded.
-func (c *config) privateNames(header http.Header) map[string]bool {
+func privateNames(private map[string]bool, header http.Header) map[string]bool {
 	connection := header["Connection"]
 	if len(connection) == 0 {
-		return c.private
+		return private
 	}
-	names := maps.Clone(c.private)
+	names := maps.Clone(private)
 	for _, line := range connection {
 		for name := range strings.SplitSeq(line, ",") {
 			names[http.CanonicalHeaderKey(strings.TrimSpace(name))] = true

@@ -15,7 +15,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/idempotent-go/idempotent"
-	"github.com/idempotent-go/idempotent/idemhttp"
 )
 
 // Clients that are not ours, and HTTP/2.
@@ -110,9 +109,8 @@ func TestHTTP2(t *testing.T) {
 			w.ran(1)
 			first, again := both[0], both[1]
 			require.True(t, again.replayed())
-			again.Header.Del(idemhttp.ReplayedHeader)
 			for _, a := range both {
-				a.Header.Del("Date")
+				own(a.Header)
 			}
 			assert.Equal(t, first.StatusCode, again.StatusCode)
 			assert.Equal(t, first.Header, again.Header)

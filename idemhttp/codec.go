@@ -12,8 +12,9 @@ import (
 // A recorded response is, in this order:
 //
 //	version   1 byte, codecVersion
-//	flags     1 byte, flagTooLarge: nothing follows the status
+//	flags     1 byte, flagWithheld: nothing follows the expiry
 //	status    uvarint
+//	expiry    uvarint, Unix time in seconds, 0 for a response that is not recorded
 //	header    fields
 //	deleted   uvarint count, then texts
 //	trailer   fields
@@ -23,7 +24,8 @@ import (
 // its values. A text is a uvarint length and the bytes.
 const (
 	codecVersion = 1
-	flagTooLarge = 1
+	flagWithheld = 1
+	flagRedacted = 2
 )
 
 type codec struct{}
@@ -33,32 +35,26 @@ func (codec) Encode(r response) ([]byte, error) { return r.encode(), nil }
 func (codec) Decode(data []byte) (response, error) { return decodeResponse(data) }
 
 func (r *response) encode() []byte {
-	b := make([]byte, 0, r.size())
-	if r.tooLarge {
-		return binary.AppendUvarint(append(b, codecVersion, flagTooLarge), uint64(r.status))
+	if r.stored != nil {
+		r = r.stored
 	}
-	b = binary.AppendUvarint(append(b, codecVersion, 0), uint64(r.status))
+	b := make([]byte, 0, r.size()+len(r.header)*4+64)
+	flags := byte(0)
+	if r.withheld {
+		flags |= flagWithheld
+	}
+	if r.redacted {
+		flags |= flagRedacted
+	}
+	b = binary.AppendUvarint(append(b, codecVersion, flags), uint64(r.status))
+	b = binary.AppendUvarint(b, uint64(r.expires))
+	if r.withheld {
+		return b
+	}
 	b = appendFields(b, r.header)
 	b = appendTexts(b, r.deleted)
 	b = appendFields(b, r.trailer)
 	return append(b, r.body...)
-}
-
-// size is about how long the encoded response is.
-func (r *response) size() int {
-	n := 64
-	if r.tooLarge {
-		return n
-	}
-	for _, fields := range []http.Header{r.header, r.trailer} {
-		for name, values := range fields {
-			n += len(name) + 4
-			for _, value := range values {
-				n += len(value) + 2
-			}
-		}
-	}
-	return n + len(r.body)
 }
 
 func appendFields(b []byte, fields http.Header) []byte {
@@ -92,13 +88,14 @@ func decodeResponse(data []byte) (response, error) {
 	if data[0] != codecVersion {
 		return response{}, fmt.Errorf("the response has version %d; this library reads %d", data[0], codecVersion)
 	}
-	if data[1]&^flagTooLarge != 0 {
+	if data[1]&^(flagWithheld|flagRedacted) != 0 {
 		return response{}, fmt.Errorf("the response has unknown flags %#x", data[1])
 	}
 	in := decoder{b: data[2:]}
-	r.tooLarge = data[1]&flagTooLarge != 0
+	r.withheld, r.redacted = data[1]&flagWithheld != 0, data[1]&flagRedacted != 0
 	r.status = in.int()
-	if !r.tooLarge {
+	r.expires = in.time()
+	if !r.withheld {
 		r.header = in.fields()
 		r.deleted = in.texts()
 		r.trailer = in.fields()
@@ -109,7 +106,7 @@ func decodeResponse(data []byte) (response, error) {
 		return response{}, errShort
 	case r.status < 200 || r.status > 999:
 		return response{}, fmt.Errorf("the response has status %d", r.status)
-	case r.tooLarge && len(in.b) > 0:
+	case r.withheld && len(in.b) > 0:
 		return response{}, errors.New("there is data after the response")
 	}
 	return r, nil
@@ -121,8 +118,20 @@ type decoder struct {
 	short bool
 }
 
-// int is at most the number of bytes that can follow, or a status: it never makes anybody set
-// aside much.
+// time is a time that http.TimeFormat can write, in seconds.
+func (d *decoder) time() int64 {
+	const end = 253402300800 // the year 10000
+	v, n := binary.Uvarint(d.b)
+	if n <= 0 || v >= end {
+		d.b, d.short = nil, true
+		return 0
+	}
+	d.b = d.b[n:]
+	return int64(v)
+}
+
+// int is at most the number of bytes that can follow, or a status, so that a damaged count does not
+// allocate much.
 func (d *decoder) int() int {
 	v, n := binary.Uvarint(d.b)
 	if n <= 0 || v > uint64(max(len(d.b), 999)) {

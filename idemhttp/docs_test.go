@@ -28,7 +28,7 @@ func readAll(t *testing.T, pattern string) string {
 }
 
 func TestDocumentationNamesTestsThatExist(t *testing.T) {
-	tests := readAll(t, "*_test.go") + readAll(t, "../demo/http/*_test.go")
+	tests := readAll(t, "*_test.go") + readAll(t, "*/*_test.go") + readAll(t, "../demo/http/*_test.go")
 	for _, name := range regexp.MustCompile("`((?:Test|Fuzz)[A-Za-z0-9]+)`").FindAllStringSubmatch(readAll(t, "../docs/http.md"), -1) {
 		assert.Contains(t, tests, "\nfunc "+name[1]+"(", "docs/http.md names a test that is not there")
 	}
@@ -50,7 +50,7 @@ func TestDocumentationHasEveryProblem(t *testing.T) {
 		idemhttp.TypeKeyMissing, idemhttp.TypeKeyInvalid, idemhttp.TypeBodyUnreadable, idemhttp.TypeRequestTooLarge,
 		idemhttp.TypeKeyReused, idemhttp.TypeInProgress, idemhttp.TypeSuperseded, idemhttp.TypeInterrupted,
 		idemhttp.TypePanicked, idemhttp.TypeResponseTooLarge, idemhttp.TypeRecordUnreadable, idemhttp.TypeMisconfigured,
-		idemhttp.TypeUnavailable,
+		idemhttp.TypeUnavailable, idemhttp.TypeNotHTTP,
 	} {
 		_, name, found := strings.Cut(problemType, "docs/http.md#")
 		require.True(t, found)

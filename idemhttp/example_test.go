@@ -1,7 +1,6 @@
 package idemhttp_test
 
 import (
-	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -15,15 +14,8 @@ import (
 // A payments API: the handler runs once for each key, whichever process the requests come to.
 func Example() {
 	rdb := redis.NewClient(&redis.Options{Addr: "localhost:6379"})
-	mw, err := idemhttp.New(rdb,
-		idemhttp.WithRequiredKey(),
-		idemhttp.WithScope(func(r *http.Request) (string, error) {
-			account, _, ok := r.BasicAuth() // checked by the middleware in front of this one
-			if !ok {
-				return "", errors.New("not authenticated")
-			}
-			return account, nil
-		}))
+	// Basic authentication is checked by a middleware in front of this one.
+	mw, err := idemhttp.New(rdb, "payments-api", idemhttp.ScopeBasicUser, idemhttp.WithRequiredKey())
 	if err != nil {
 		panic(err)
 	}

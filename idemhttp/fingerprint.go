@@ -1,99 +1,104 @@
 package idemhttp
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
-	"errors"
+	"fmt"
 	"hash"
 	"io"
 	"net/http"
 	"strings"
 )
 
-// A Fingerprint says which parts of a request make it another one.
-type Fingerprint uint8
+// A Part is a part of a request that can make it another one.
+type Part uint8
 
 const (
-	// FingerprintMethod is the method.
-	FingerprintMethod Fingerprint = 1 << iota
-	// FingerprintPath is the path, as the client sent it.
-	FingerprintPath
-	// FingerprintQuery is the query, as the client sent it.
-	FingerprintQuery
-	// FingerprintContentType is the Content-Type field.
-	FingerprintContentType
-	// FingerprintBody is the body, byte by byte.
-	FingerprintBody
+	// PartPath is the path, as the client sent it.
+	PartPath Part = 1 << iota
+	// PartQuery is the query, as the client sent it.
+	PartQuery
+	// PartContentType is the Content-Type field.
+	PartContentType
+	// PartBody is the body, byte by byte.
+	PartBody
 
-	// FingerprintAll is all of these.
-	FingerprintAll = FingerprintMethod | FingerprintPath | FingerprintQuery | FingerprintContentType | FingerprintBody
+	// AllParts is all of these.
+	AllParts = PartPath | PartQuery | PartContentType | PartBody
 )
 
-var fingerprintNames = []string{"method", "path", "query", "content-type", "body"}
+var partNames = []string{"path", "query", "content-type", "body"}
 
-func (f Fingerprint) names() []string {
-	var names []string
-	for i, name := range fingerprintNames {
-		if f&(1<<i) != 0 {
-			names = append(names, name)
-		}
-	}
-	return names
+// A Fingerprint tells one request from another under the same key. The method is part of every one.
+// The zero Fingerprint is not allowed.
+type Fingerprint struct {
+	names []string // for Policy
+	hash  func(h hash.Hash, r *http.Request, body []byte) error
+	err   error // what New says
 }
 
-// errConsumed: somebody in front of the middleware read the body, so that a fingerprint would not
-// tell one request from another.
-var errConsumed = errors.New("idemhttp: the request body was read before the middleware got it")
-
-// read reads the body of a request to its end, hashing what arrives. It returns the body and the
-// fingerprint of the request.
-func (c *config) read(w http.ResponseWriter, r *http.Request) (body, fingerprint []byte, err error) {
-	if r.ContentLength > c.requestLimit {
-		return nil, nil, &http.MaxBytesError{Limit: c.requestLimit}
+// FingerprintParts compares parts of the request, byte by byte: FingerprintParts(AllParts) is the
+// default. Leave out what differs between a request and its retry, such as a query with a timestamp.
+func FingerprintParts(parts Part) Fingerprint {
+	f := Fingerprint{names: []string{"method"}, hash: parts.hash}
+	for i, name := range partNames {
+		if parts&(1<<i) != 0 {
+			f.names = append(f.names, name)
+		}
 	}
+	if parts == 0 || parts&^AllParts != 0 {
+		f.err = invalid("FingerprintParts", "parts", fmt.Sprint(uint8(parts)), "one or more of the Part constants")
+	}
+	return f
+}
+
+// FingerprintFunc compares what f returns, of any length. name is what Policy publishes about it. The
+// body is all there, and belongs to the handler: f must not change it. An error is answered with 500
+// (TypeMisconfigured), or with the *Problem that it is or wraps; the handler is not run.
+func FingerprintFunc(name string, f func(r *http.Request, body []byte) ([]byte, error)) Fingerprint {
+	if f == nil {
+		return Fingerprint{err: invalid("FingerprintFunc", "function", "nil", "a function")}
+	}
+	return Fingerprint{names: []string{"method", name}, hash: func(h hash.Hash, r *http.Request, body []byte) error {
+		b, err := f(r, body)
+		h.Write(b)
+		return err
+	}}
+}
+
+// of returns the fingerprint of a request.
+func (f *Fingerprint) of(r *http.Request, body []byte) ([]byte, error) {
 	h := sha256.New()
-	c.hashHead(h, r)
-	if r.Body == nil || r.Body == http.NoBody {
-		return nil, h.Sum(nil), nil
+	writeText(h, r.Method)
+	if err := f.hash(h, r, body); err != nil {
+		return nil, err
 	}
-	in := io.Reader(http.MaxBytesReader(w, r.Body, c.requestLimit))
-	if c.fingerprint&FingerprintBody != 0 {
-		in = io.TeeReader(in, h)
-	}
-	var buf bytes.Buffer
-	if r.ContentLength > 0 {
-		buf.Grow(int(min(r.ContentLength, firstBuffer)) + bytes.MinRead)
-	}
-	n, err := buf.ReadFrom(in)
-	if err == nil && n == 0 && r.ContentLength > 0 {
-		err = errConsumed
-	}
-	return buf.Bytes(), h.Sum(nil), err
+	return h.Sum(nil), nil
 }
 
-// firstBuffer bounds what is set aside for a body because its length was announced, before any of
-// it has arrived.
-const firstBuffer = 64 << 10
-
-// hashHead hashes all but the body, which follows and needs no length, being the last.
-func (c *config) hashHead(h hash.Hash, r *http.Request) {
-	h.Write([]byte{byte(c.fingerprint)})
+// hash writes parts of a request. The body comes last and needs no length.
+func (p Part) hash(h hash.Hash, r *http.Request, body []byte) error {
+	h.Write([]byte{byte(p)})
 	path, query := target(r)
-	for _, part := range []struct {
-		part  Fingerprint
-		value string
-	}{
-		{FingerprintMethod, r.Method},
-		{FingerprintPath, path},
-		{FingerprintQuery, query},
-		{FingerprintContentType, r.Header.Get("Content-Type")},
-	} {
-		if c.fingerprint&part.part != 0 {
-			h.Write(binary.AppendUvarint(nil, uint64(len(part.value))))
-			_, _ = io.WriteString(h, part.value) // a hash takes everything
-		}
+	if p&PartPath != 0 {
+		writeText(h, path)
 	}
+	if p&PartQuery != 0 {
+		writeText(h, query)
+	}
+	if p&PartContentType != 0 {
+		writeText(h, r.Header.Get("Content-Type"))
+	}
+	if p&PartBody != 0 {
+		h.Write(body)
+	}
+	return nil
+}
+
+func writeText(h hash.Hash, text string) {
+	var size [binary.MaxVarintLen64]byte
+	h.Write(binary.AppendUvarint(size[:0], uint64(len(text))))
+	_, _ = io.WriteString(h, text) // a hash takes everything
 }
 
 // target is the path and the query of a request as its client sent them: a router in front may

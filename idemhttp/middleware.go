@@ -7,10 +7,12 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"strings"
 
 	"github.com/redis/go-redis/v9"
 
 	"github.com/idempotent-go/idempotent"
+	"github.com/idempotent-go/idempotent/idemhttp/internal/adapter"
 )
 
 // A Middleware runs handlers once for each Idempotency-Key. One is enough for a process; it may
@@ -21,57 +23,49 @@ type Middleware struct {
 }
 
 // New makes a Middleware on a go-redis client, which stays the caller's. It does not talk to
-// Redis. Options that are not allowed are idempotent.ErrInvalidOption, each named with its value
-// and what is allowed.
-func New(client redis.UniversalClient, opts ...Option) (*Middleware, error) {
+// Redis. namespace is the first part of every name in Redis, as for idempotent.New: middlewares that
+// share it share their responses. scope says whose key a request carries; there is no default, since
+// each would pay twice or show one caller the responses of another in some API: SingleTenant,
+// ScopeAuthorization, ScopeHeader, ScopeBearerSubject, ScopeBasicUser, or a function of your own.
+//
+// Options that are not allowed are idempotent.ErrInvalidOption, each named with its value and what is
+// allowed.
+func New(client redis.UniversalClient, namespace string, scope Scope, opts ...Option) (*Middleware, error) {
 	m := &Middleware{config: defaultConfig()}
+	m.scope = scope
 	for _, o := range opts {
-		if o == nil {
+		if isNil(o) {
 			return nil, invalid("New", "option", "nil", "an Option")
 		}
-		o(&m.config)
+		o.apply(&m.config)
 	}
-	err := m.validate()
+	err := m.config.validate()
 	m.prepare()
 	var execErr error
-	m.executor, execErr = idempotent.New[response](client, m.namespace, m.executorOptions()...)
+	m.executor, execErr = idempotent.New[response](client, namespace, m.options()...)
 	if err := errors.Join(err, execErr); err != nil {
 		return nil, err
 	}
 	return m, nil
 }
 
-// prepare derives what requests need from the options.
-func (c *config) prepare() {
-	c.methods = slices.Clone(c.methods)
-	c.private = make(map[string]bool, len(hopByHop)+len(c.unrecorded))
-	for _, name := range slices.Concat(hopByHop, c.unrecorded) {
-		c.private[http.CanonicalHeaderKey(name)] = true
-	}
-}
-
-func (m *Middleware) executorOptions() []idempotent.Option {
+func (m *Middleware) options() []idempotent.Option {
 	opts := []idempotent.Option{
 		idempotent.WithCodec[response](codec{}),
 		idempotent.WithErrors(idempotent.NewErrorRegistry(idempotent.ErrorType[*unrecordedError]("idemhttp.unrecorded"))),
 		idempotent.WithLease(m.lease),
-		idempotent.WithTTL(m.ttl),
-		idempotent.WithWaitTimeout(m.waitTimeout),
-		idempotent.WithInterrupted(m.interrupted),
 		idempotent.WithShouldIgnoreError(func(err error) bool {
-			_, unrecorded := errors.AsType[*unrecordedError](err)
-			return unrecorded
+			_, free := errors.AsType[*unrecordedError](err)
+			return free || errors.Is(err, errLeft)
 		}),
 		// Those who wait get the 429 or 503 as well, instead of running the handler one by one.
 		idempotent.WithIgnoredErrors(idempotent.ShareWithWaiters),
+		idempotent.WithDetached(),
 		idempotent.WithLogger(m.logger),
 		idempotent.WithObserver(watcher{m.observer}),
 	}
-	if m.conflict {
-		opts = append(opts, idempotent.WithNoWait())
-	}
-	if !m.attached {
-		opts = append(opts, idempotent.WithDetached())
+	for _, o := range m.executorOptions {
+		opts = append(opts, o)
 	}
 	return opts
 }
@@ -80,19 +74,55 @@ func (m *Middleware) executorOptions() []idempotent.Option {
 // responses are recorded. Call it after http.Server.Shutdown. Later requests get 503.
 func (m *Middleware) Close() error { return m.executor.Close() }
 
-// Wrap returns a handler that runs next once for each key. It works wherever an http.Handler does;
-// Request.Pattern is part of the scope, so a router's handlers are better wrapped one by one than
-// all at once. A handler that is wrapped twice is guarded once.
-func (m *Middleware) Wrap(next http.Handler) http.Handler {
+// Wrap returns a handler that runs next once for each key. It works wherever an http.Handler does. opts
+// replace those of New for this handler. A handler that is wrapped twice is guarded once.
+//
+// Wrap panics if next is nil or an option is not allowed, as http.ServeMux.Handle does with a pattern:
+// both are mistakes of the program that show when it starts.
+func (m *Middleware) Wrap(next http.Handler, opts ...RouteOption) http.Handler {
 	if next == nil {
 		panic("idemhttp: Wrap of a nil handler")
 	}
-	return &guard{Middleware: m, next: next}
+	g := &guard{Middleware: m, route: m.config.route, next: next}
+	for _, o := range opts {
+		if isNil(o) {
+			panic(invalid("Wrap", "option", "nil", "a RouteOption"))
+		}
+		o.applyRoute(&g.route)
+	}
+	if len(opts) > 0 {
+		if err := g.route.validate(); err != nil {
+			panic(err)
+		}
+		g.prepare()
+		if err := m.checkRunOptions(&g.route); err != nil {
+			panic(err)
+		}
+	}
+	return g
+}
+
+// checkRunOptions has the executor check the options of a route. With a context that has ended, it does
+// nothing else.
+func (m *Middleware) checkRunOptions(c *route) error {
+	ended, cancel := context.WithCancel(context.Background())
+	cancel()
+	_, err := m.executor.Get(ended, "options", c.runOptions()...)
+	if errors.Is(err, idempotent.ErrInvalidOption) {
+		return err
+	}
+	return nil
+}
+
+// With is Wrap as routers want their middlewares: chi's Use and With, for instance.
+func (m *Middleware) With(opts ...RouteOption) func(http.Handler) http.Handler {
+	return func(next http.Handler) http.Handler { return m.Wrap(next, opts...) }
 }
 
 // A guard is a wrapped handler.
 type guard struct {
 	*Middleware
+	route
 	next http.Handler
 }
 
@@ -102,14 +132,26 @@ func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		g.next.ServeHTTP(w, r)
 		return
 	}
-	key, present, err := g.keyOf(r.Header)
+	touched := r.ContentLength < 0 && touched(r.Body)
+	peeked, body := r, (*bodyBuffer)(nil)
+	if g.keyFunc != nil {
+		peeked, body = g.buffered(w, r, touched)
+	}
+	key, present, err := g.key(peeked)
+	if body != nil {
+		body.unread(r)
+		if body.err != nil {
+			g.refuseBody(w, r, body.err)
+			return
+		}
+	}
 	switch {
 	case err != nil:
-		g.refuse(w, r, keyInvalid(err))
+		g.refuse(w, r, "", problemIn(err, keyInvalid(err)))
 	case present:
-		g.guarded(w, r, key)
+		g.guarded(w, r, key, touched)
 	case g.required:
-		g.refuse(w, r, keyMissing())
+		g.refuse(w, r, "", keyMissing())
 	default:
 		g.next.ServeHTTP(w, r)
 	}
@@ -117,29 +159,55 @@ func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // guarded serves a request that has a key. The whole request is there before anything is looked
 // up.
-func (g *guard) guarded(w http.ResponseWriter, r *http.Request, key string) {
+func (g *guard) guarded(w http.ResponseWriter, r *http.Request, key string, touched bool) {
 	mark := marker{g.Middleware, r.RequestURI, key}
 	if r.Context().Value(markerKey{}) == mark {
 		g.next.ServeHTTP(w, r)
 		return
 	}
-	key, err := g.lookupKey(r, key)
+	if adapter.Misused(w, r) {
+		g.logger.ErrorContext(r.Context(), "idemhttp: echo.WrapMiddleware loses the errors of handlers; use package idemecho")
+		g.refuse(w, r, "", misconfigured())
+		return
+	}
+	if isStream(r.Header) {
+		g.refuse(w, r, "", notHTTP())
+		return
+	}
+	scope, err := g.scope(r)
+	if err == nil && scope == "" {
+		err = errors.New("the scope is empty")
+	}
 	if err != nil {
 		g.logger.ErrorContext(r.Context(), "idemhttp: no scope", "error", err.Error())
-		p, ok := errors.AsType[*Problem](err)
-		if !ok {
-			p = misconfigured()
-		}
-		g.refuse(w, r, p)
+		g.refuse(w, r, "", problemIn(err, misconfigured()))
 		return
 	}
-	body, fingerprint, err := g.read(w, r)
+	body, err := g.readBody(w, r, touched)
 	if err != nil {
-		g.logger.InfoContext(r.Context(), "idemhttp: request body refused", "error", err.Error())
-		g.refuse(w, r, badBody(err))
+		g.refuseBody(w, r, err)
 		return
 	}
-	g.run(w, withBody(r, body), key, fingerprint, mark)
+	fingerprint, err := g.fingerprint.of(r, body)
+	if err != nil {
+		g.logger.ErrorContext(r.Context(), "idemhttp: no fingerprint", "error", err.Error())
+		g.refuse(w, r, "", problemIn(err, misconfigured()))
+		return
+	}
+	c := &call{guard: g, key: key, name: instance(scope, g.routeOf(r), key), fingerprint: fingerprint, mark: mark}
+	c.run(w, r, body)
+}
+
+func (g *guard) refuseBody(w http.ResponseWriter, r *http.Request, err error) {
+	g.logger.InfoContext(r.Context(), "idemhttp: request body refused", "error", err.Error())
+	g.refuse(w, r, "", badBody(err))
+}
+
+// isStream reports whether a request is a remote procedure call whose status is not that of HTTP: of
+// gRPC, gRPC-Web or a stream of Connect. Their failures are 200 with a status behind the body.
+func isStream(header http.Header) bool {
+	name := strings.ToLower(strings.TrimSpace(header.Get("Content-Type")))
+	return strings.HasPrefix(name, "application/grpc") || strings.HasPrefix(name, "application/connect+")
 }
 
 // A marker in the context of a request says that it is guarded.
@@ -151,102 +219,14 @@ type marker struct {
 
 type markerKey struct{}
 
-// withBody returns a copy of r that has the body still to be read, and that nobody else changes:
+// withBody returns a copy of r that has the body still to be read, and that nothing else changes:
 // a handler may use it when its caller is gone.
-func withBody(r *http.Request, body []byte) *http.Request {
-	r = r.Clone(r.Context())
+func withBody(ctx context.Context, r *http.Request, body []byte) *http.Request {
+	r = r.Clone(ctx)
 	r.ContentLength, r.TransferEncoding = int64(len(body)), nil
 	r.Body = http.NoBody
 	if len(body) > 0 {
 		r.Body = io.NopCloser(bytes.NewReader(body))
 	}
 	return r
-}
-
-// run has the handler run, or its recorded response replayed.
-func (g *guard) run(w http.ResponseWriter, r *http.Request, key string, fingerprint []byte, mark marker) {
-	out, p := newCapture(w.Header()), &progress{handled: make(chan struct{})}
-	ctx := context.WithValue(r.Context(), progressKey{}, p)
-	res, err := g.executor.Run(ctx, key, func(ctx context.Context) (response, error) {
-		defer close(p.handled)
-		return g.perform(out, p, r.WithContext(context.WithValue(ctx, markerKey{}, mark)))
-	}, idempotent.WithFingerprint(fingerprint))
-	p.finish()
-	if g.failOpen && errors.Is(err, idempotent.ErrUnavailable) && !p.twin.Load() {
-		w.Header().Set(UnguardedHeader, "true")
-		g.handle(w, r)
-		return
-	}
-	g.answer(w, r, &res, err)
-}
-
-// handle calls the handler with a copy of net/http's request.
-func (g *guard) handle(w http.ResponseWriter, r *http.Request) {
-	defer func() {
-		if r.MultipartForm != nil { // net/http does this for the request it made itself
-			_ = r.MultipartForm.RemoveAll()
-		}
-	}()
-	g.next.ServeHTTP(w, r)
-}
-
-// perform runs the handler, and says what becomes of its response.
-func (g *guard) perform(out *capture, p *progress, r *http.Request) (response, error) {
-	g.handle(out, r)
-	res := out.response(&g.config)
-	switch ctx := r.Context(); {
-	case ctx.Err() != nil && (res.status >= 500 || !out.wrote):
-		return response{}, &interruptedError{res, context.Cause(ctx)}
-	case p.unknown.Load():
-		return response{}, idempotent.OutcomeUnknown(&interruptedError{res, errUnknown})
-	case !g.shouldRecord(res.status, out.sent):
-		return response{}, &unrecordedError{res}
-	}
-	return res, nil
-}
-
-// answer sends what came of a request. It is the only place that says what the outcomes of the
-// executor are in HTTP.
-func (g *guard) answer(w http.ResponseWriter, r *http.Request, res *response, err error) {
-	unrecorded, isUnrecorded := errors.AsType[*unrecordedError](err)
-	interrupted, isInterrupted := errors.AsType[*interruptedError](err)
-	switch {
-	case err == nil, errors.Is(err, idempotent.ErrNotRecorded) && res.status != 0:
-		g.deliver(w, r, res, err == nil)
-	case errors.Is(err, idempotent.ErrLeaseLost):
-		g.refuse(w, r, problemOf(err))
-	case isUnrecorded && unrecorded.response.tooLarge && unrecorded.response.decoded:
-		g.refuse(w, r, inProgress(nil))
-	case isUnrecorded:
-		unrecorded.response.write(w)
-	case isInterrupted:
-		interrupted.response.write(w)
-	case r.Context().Err() != nil: // the client is gone, or somebody in front has set a deadline
-		g.refuse(w, r, inProgress(err))
-	default:
-		g.refuse(w, r, problemOf(err))
-	}
-}
-
-// UnguardedHeader marks a response that WithFailOpen let through: nothing kept its handler from
-// running more than once, and it is not recorded.
-const UnguardedHeader = "Idempotent-Unguarded"
-
-// UnrecordedHeader marks a response that could not be recorded, although the handler ran: the next
-// request with its key may run it again.
-const UnrecordedHeader = "Idempotent-Unrecorded"
-
-// deliver sends a handler's response, or what is left of it.
-func (g *guard) deliver(w http.ResponseWriter, r *http.Request, res *response, recorded bool) {
-	if res.tooLarge && res.decoded {
-		g.refuse(w, r, tooLargeToReplay(res.status))
-		return
-	}
-	switch {
-	case !recorded:
-		w.Header().Set(UnrecordedHeader, "true")
-	case res.decoded:
-		w.Header().Set(ReplayedHeader, "true")
-	}
-	res.write(w)
 }

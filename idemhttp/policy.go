@@ -2,6 +2,7 @@ package idemhttp
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"slices"
 	"time"
@@ -10,10 +11,11 @@ import (
 )
 
 // A Policy is what a server must publish about its Idempotency-Key: as JSON, or as a page of its
-// documentation. It is an http.Handler that serves itself.
+// documentation. It is an http.Handler that serves itself. It has the options of New; where those of
+// Wrap differ, say so in the documentation.
 type Policy struct {
-	// Header is the name of the field.
-	Header string `json:"header"`
+	// Header is the name of the field, empty if the key comes from elsewhere (WithKey).
+	Header string `json:"header,omitempty"`
 	// Methods are those whose requests are guarded, and Required says whether they need a key.
 	Methods  []string `json:"methods"`
 	Required bool     `json:"required"`
@@ -24,11 +26,11 @@ type Policy struct {
 	ExpirySeconds int64 `json:"expirySeconds"`
 	// Fingerprint lists what must be the same under the same key.
 	Fingerprint []string `json:"fingerprint"`
-	// Concurrent is what becomes of a request whose key is in use: "wait" or "conflict".
+	// Concurrent is what happens to a request whose key is in use: "wait" or "conflict".
 	Concurrent string `json:"concurrent"`
 	// WaitSeconds is how long it waits before it gets 409.
 	WaitSeconds float64 `json:"waitSeconds,omitempty"`
-	// Interrupted is what becomes of a request whose first execution broke off: "rerun" or
+	// Interrupted is what happens to a request whose first execution ended without a response: "rerun" or
 	// "refuse".
 	Interrupted string `json:"interrupted"`
 	// RequestLimitBytes is the longest request body.
@@ -47,25 +49,28 @@ type KeyPolicy struct {
 	Strict bool `json:"strict"`
 }
 
-// Policy returns the rules by which the middleware goes.
+// Policy returns the rules of the middleware.
 func (m *Middleware) Policy() Policy {
 	p := Policy{
 		Header:             KeyHeader,
 		Methods:            slices.Clone(m.methods),
 		Required:           m.required,
-		Key:                KeyPolicy{Format: m.keyDescription, MaxLength: MaxKeyLength, Strict: m.strict},
+		Key:                KeyPolicy{Format: m.keyDescription, MaxLength: m.keyLimit, Strict: m.strict},
 		ExpirySeconds:      int64(m.ttl / time.Second),
-		Fingerprint:        m.fingerprint.names(),
+		Fingerprint:        slices.Clone(m.fingerprint.names),
 		Concurrent:         "conflict",
 		Interrupted:        "rerun",
 		RequestLimitBytes:  m.requestLimit,
 		ResponseLimitBytes: m.responseLimit,
 		Documentation:      m.documentation,
 	}
-	if p.Key.Format == "" {
-		p.Key.Format = "1 to 255 printable ASCII characters, unique to the request; a random UUID is best"
+	if m.keyFunc != nil {
+		p.Header = ""
 	}
-	if !m.conflict {
+	if p.Key.Format == "" {
+		p.Key.Format = fmt.Sprintf("1 to %d printable ASCII characters, unique to the request; a random UUID is best", m.keyLimit)
+	}
+	if !m.noWait {
 		p.Concurrent, p.WaitSeconds = "wait", m.waitTimeout.Seconds()
 	}
 	if m.interrupted == idempotent.Refuse {

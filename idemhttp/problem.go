@@ -2,6 +2,7 @@ package idemhttp
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
 	"strconv"
 	"time"
@@ -33,6 +34,8 @@ const (
 	TypeResponseTooLarge = typeBase + "response-too-large"
 	// TypeRecordUnreadable: 500, what is recorded under the key cannot be read.
 	TypeRecordUnreadable = typeBase + "record-unreadable"
+	// TypeNotHTTP: 415, the request is a gRPC call, whose failures an HTTP middleware cannot see.
+	TypeNotHTTP = typeBase + "not-http"
 	// TypeMisconfigured: 500, the server cannot tell whose key it is, or what was asked for.
 	TypeMisconfigured = typeBase + "misconfigured"
 	// TypeUnavailable: 503, Redis could not be asked, or the server shuts down; the handler was
@@ -40,13 +43,16 @@ const (
 	TypeUnavailable = typeBase + "unavailable"
 )
 
-// A Problem is an answer of the middleware itself, as RFC 9457 describes it. It is an error too,
-// for a scope to return: WithScope.
+// A Problem is an answer of the middleware itself, as RFC 9457 describes it. It is an error too, for
+// a Scope, a KeyFunc or the function of FingerprintFunc to return.
 type Problem struct {
 	Type   string `json:"type,omitempty"`
 	Title  string `json:"title,omitempty"`
 	Status int    `json:"status"`
 	Detail string `json:"detail,omitempty"`
+	// Instance is the operation in question, for Middleware.Peek, Forget and Resolve; empty where
+	// there is none. RFC 9457 has a URI reference here, and 64 hexadecimal digits are one.
+	Instance string `json:"instance,omitempty"`
 
 	// RetryAfter is for the Retry-After field: rounded up to seconds, absent if 0.
 	RetryAfter time.Duration `json:"-"`
@@ -54,15 +60,33 @@ type Problem struct {
 
 func (p *Problem) Error() string { return "idemhttp: " + p.Title + ": " + p.Detail }
 
-// refuse answers a request with a problem.
-func (c *config) refuse(w http.ResponseWriter, r *http.Request, p *Problem) {
+// problemIn returns the problem that err is or wraps, otherwise the given one. Without a status that
+// can be sent, it is not one.
+func problemIn(err error, otherwise *Problem) *Problem {
+	p, ok := errors.AsType[*Problem](err)
+	if !ok || p == nil || p.Status < 200 || p.Status > 999 {
+		return otherwise
+	}
+	return p
+}
+
+// refuse answers a request with a problem. instance is the operation in question, if there is one.
+func (g *guard) refuse(w http.ResponseWriter, r *http.Request, instance string, p *Problem) {
+	if instance != "" {
+		named := *p
+		named.Instance = instance
+		p = &named
+	}
+	if p.Status >= http.StatusInternalServerError {
+		g.logger.WarnContext(r.Context(), "idemhttp: request refused", "instance", instance, "status", p.Status, "type", p.Type)
+	}
 	if p.RetryAfter > 0 {
 		w.Header().Set("Retry-After", strconv.FormatInt(seconds(p.RetryAfter), 10))
 	}
-	if c.documented {
-		w.Header().Add("Link", "<"+c.documentation+`>; rel="describedby"; type="text/html"`)
+	if g.documented {
+		w.Header().Add("Link", "<"+g.documentation+`>; rel="describedby"; type="text/html"`)
 	}
-	c.render(w, r, p)
+	g.render(w, r, p)
 }
 
 // seconds rounds up, to 1 at least.
@@ -74,6 +98,9 @@ func renderProblem(w http.ResponseWriter, r *http.Request, p *Problem) {
 	var body []byte
 	if mediaType == "text/plain" {
 		body = []byte(p.Title + "\n\n" + p.Detail + "\n\n" + p.Type + "\n")
+		if p.Instance != "" {
+			body = append(body, p.Instance+"\n"...)
+		}
 		mediaType += "; charset=utf-8"
 	} else {
 		body, _ = json.Marshal(p) // texts and a number

@@ -267,7 +267,7 @@ func TestPolicy(t *testing.T) {
 		"required": true,
 		"key": {"format": "a UUID", "maxLength": 255, "strict": true},
 		"expirySeconds": 3600,
-		"fingerprint": ["path", "body"],
+		"fingerprint": ["method", "path", "body"],
 		"concurrent": "conflict",
 		"interrupted": "refuse",
 		"requestLimitBytes": 1,
@@ -275,7 +275,7 @@ func TestPolicy(t *testing.T) {
 		"documentation": "/docs"
 	}`, get(idemhttp.WithMethods("PUT"), idemhttp.WithRequiredKey(), idemhttp.WithStrictKey(),
 		idemhttp.WithKeyDescription("a UUID"), idemhttp.WithTTL(time.Hour),
-		idemhttp.WithFingerprint(idemhttp.FingerprintPath|idemhttp.FingerprintBody), idemhttp.WithNoWait(),
+		idemhttp.WithFingerprint(idemhttp.FingerprintParts(idemhttp.PartPath|idemhttp.PartBody)), idemhttp.WithNoWait(),
 		idemhttp.WithInterrupted(idempotent.Refuse), idemhttp.WithRequestLimit(1), idemhttp.WithResponseLimit(2),
 		idemhttp.WithDocumentation("/docs")))
 }

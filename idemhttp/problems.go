@@ -50,18 +50,19 @@ func misconfigured() *Problem {
 		Detail: "The server could not find out whose request this is, or what it asks for. It was not carried out."}
 }
 
-func inProgress(err error) *Problem {
-	p := &Problem{Type: TypeInProgress, Title: "A request is outstanding for this Idempotency-Key", Status: http.StatusConflict,
-		Detail: "A request with the same Idempotency-Key is still being processed. " + useSameKey, RetryAfter: retrySoon}
-	if busy, ok := errors.AsType[*idempotent.InProgressError](err); ok {
-		p.RetryAfter = max(busy.RetryAfter, retrySoon)
-	}
-	return p
+func inProgress(retryAfter time.Duration) *Problem {
+	return &Problem{Type: TypeInProgress, Title: "A request is outstanding for this Idempotency-Key", Status: http.StatusConflict,
+		Detail: "A request with the same Idempotency-Key is still being processed. " + useSameKey, RetryAfter: retryAfter}
 }
 
-func tooLargeToReplay(status int) *Problem {
-	return &Problem{Type: TypeResponseTooLarge, Title: "The response was too large to keep", Status: http.StatusInternalServerError,
-		Detail: fmt.Sprintf("The request was carried out when it was first sent, and answered with status %d. It is not carried out again.", status)}
+func notHTTP() *Problem {
+	return &Problem{Type: TypeNotHTTP, Title: "The content type is not supported", Status: http.StatusUnsupportedMediaType,
+		Detail: "A gRPC call cannot have an Idempotency-Key here, since its failures are not HTTP statuses. The request was not carried out."}
+}
+
+func notKept(status int) *Problem {
+	return &Problem{Type: TypeResponseTooLarge, Title: "The response was not kept", Status: http.StatusInternalServerError,
+		Detail: fmt.Sprintf("The request was carried out when it was first sent, and answered with status %d. That response was too large to keep, or must not be kept. The request is not carried out again.", status)}
 }
 
 // problemOf says what an error of the executor means to the client.
@@ -70,8 +71,6 @@ func problemOf(err error) *Problem {
 	case errors.Is(err, idempotent.ErrLeaseLost):
 		return &Problem{Type: TypeSuperseded, Title: "Another execution took over", Status: http.StatusConflict,
 			Detail: "The server was interrupted while it carried the request out, and its answer does not count. " + useSameKey, RetryAfter: retrySoon}
-	case errors.Is(err, idempotent.ErrInProgress):
-		return inProgress(err)
 	case errors.Is(err, idempotent.ErrKeyReused):
 		return &Problem{Type: TypeKeyReused, Title: "Idempotency-Key is already used", Status: http.StatusUnprocessableEntity,
 			Detail: "This Idempotency-Key was used with another request. A key must not be used again with another method, URL, content type or body. The request was not carried out."}

@@ -39,6 +39,7 @@ type serverOrder struct {
 	Namespace string
 	Lease     time.Duration
 	Refuse    bool
+	Trouble   bool // with a timeout inside, and without waiting for orders
 }
 
 func serverMain() {
@@ -63,11 +64,16 @@ func serveProcess(text string) error {
 	if order.Refuse {
 		policy = idempotent.Refuse
 	}
-	mw, err := idemhttp.New(rdb, idemhttp.WithNamespace(order.Namespace), idemhttp.WithLease(order.Lease), idemhttp.WithInterrupted(policy))
+	mw, err := idemhttp.New(rdb, order.Namespace, idemhttp.SingleTenant, idemhttp.WithLease(order.Lease), idemhttp.WithInterrupted(policy))
 	if err != nil {
 		return err
 	}
 	in := bufio.NewReader(os.Stdin)
+	if order.Trouble {
+		server := httptest.NewServer(mw.Wrap(troubled(rdb, order.Namespace)))
+		fmt.Println(server.URL)
+		select {}
+	}
 	server := httptest.NewServer(mw.Wrap(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		// The side effect: money is taken.
 		charges, err := rdb.Incr(context.Background(), order.Namespace+"-charges").Result()

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // A response is what a handler answered, as far as a replay needs it.
@@ -16,18 +17,50 @@ type response struct {
 	deleted []string    // what was there before and the handler removed
 	trailer http.Header // under the names that net/http wants: with or without http.TrailerPrefix
 	body    []byte
+	expires int64 // Unix time in seconds when the record ends, 0 if there is none
 
-	// tooLarge: the body is over the limit, and a record of it says no more than that, and the
-	// status.
-	tooLarge bool
+	// withheld: the response is over the limit or could not be redacted. A record of it has the
+	// status and nothing else.
+	withheld bool
+	// redacted: WithRedact has changed it.
+	redacted bool
 
 	private http.Header // for the caller that ran the handler alone; not encoded
+	stored  *response   // what is encoded instead, if it is not the response itself
 	decoded bool        // it went through a record
 }
 
-// ReplayedHeader marks the replay of a recorded response, which is final: the same request will
-// not be answered otherwise until the record expires.
-const ReplayedHeader = "Idempotent-Replayed"
+// Header fields that the middleware sets.
+const (
+	// ReplayedHeader is "true" on the replay of a recorded response, which is final: the same request
+	// will not be answered otherwise until the record expires. It is "false" on the first answer,
+	// with the key in KeyHeader, and says that the key was honoured; see WithPlainFirstAnswer.
+	ReplayedHeader = "Idempotent-Replayed"
+	// ExpiresHeader is until when a replayed response is kept, as an HTTP date.
+	ExpiresHeader = "Idempotent-Expires"
+	// RedactedHeader is "true" on a replay that WithRedact has changed.
+	RedactedHeader = "Idempotent-Redacted"
+	// UnguardedHeader is "true" on a response that WithFailOpen let through: nothing kept its handler
+	// from running more than once, and it is not recorded.
+	UnguardedHeader = "Idempotent-Unguarded"
+	// UnrecordedHeader is "true" on a response that is not recorded although its handler ran and may
+	// have had its effect: the commit failed or takes long, or the ending is Unknown. The next request
+	// with its key may run the handler again, as the next attempt.
+	UnrecordedHeader = "Idempotent-Unrecorded"
+)
+
+// size is how large the response is for WithResponseLimit: the body and all fields.
+func (r *response) size() int {
+	n := len(r.body)
+	for _, fields := range []http.Header{r.header, r.trailer} {
+		for name, values := range fields {
+			for _, value := range values {
+				n += len(name) + len(value) + len(": \r\n")
+			}
+		}
+	}
+	return n
+}
 
 // write sends the response.
 func (r *response) write(w http.ResponseWriter) {
@@ -56,8 +89,26 @@ func bodyAllowed(status int) bool {
 	return status >= 200 && status != http.StatusNoContent && status != http.StatusNotModified
 }
 
-// unrecordedError carries a response that is not recorded out of the executor: to the caller that
-// ran the handler and, by way of JSON, to those who wait for it.
+// keep decides what is encoded of a response: all of it, what WithRedact leaves, or the status alone.
+func (g *guard) keep(r *response) {
+	r.expires = time.Now().Add(g.ttl).Unix()
+	kept := *r
+	kept.private = nil
+	withheld := false
+	if g.redact != nil {
+		withheld = !g.redacted(&kept)
+	}
+	if withheld || kept.size() > g.responseLimit {
+		r.stored = &response{status: r.status, expires: r.expires, withheld: true}
+		return
+	}
+	if kept.redacted {
+		r.stored = &kept
+	}
+}
+
+// unrecordedError carries the response of a Free ending out of the executor: to the caller that ran
+// the handler and, as JSON, to those that wait for it.
 type unrecordedError struct{ response response }
 
 func (e *unrecordedError) Error() string {
@@ -78,14 +129,6 @@ func (e *unrecordedError) UnmarshalJSON(data []byte) error {
 	return err
 }
 
-// interruptedError is the response of a handler that broke off because its context had ended, or
-// that does not know what it did.
-type interruptedError struct {
-	response response
-	cause    error
-}
-
-func (e *interruptedError) Error() string { return "idemhttp: handler broke off: " + e.cause.Error() }
-func (e *interruptedError) Unwrap() error { return e.cause }
-
-var errUnknown = errors.New("its outcome is not known")
+// errUnknown is the error of an Unknown ending, marked with idempotent.OutcomeUnknown. Its response
+// is in the progress.
+var errUnknown = errors.New("idemhttp: the outcome of the handler is not known")

@@ -71,11 +71,14 @@ func serveOn(t *testing.T, rdb *idemtest.Redis, handle http.HandlerFunc, opts ..
 
 func middleware(t testing.TB, rdb redis.UniversalClient, opts ...idemhttp.Option) *idemhttp.Middleware {
 	t.Helper()
-	mw, err := idemhttp.New(rdb, opts...)
+	mw, err := idemhttp.New(rdb, "http", callers, opts...)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = mw.Close() })
 	return mw
 }
+
+// callers tells callers apart by their Authorization field; those without one are one caller.
+func callers(r *http.Request) (string, error) { return "caller " + r.Header.Get("Authorization"), nil }
 
 func created(rw http.ResponseWriter, r *http.Request) {
 	rw.Header().Set("Content-Type", "application/json")
@@ -131,6 +134,13 @@ func do(t testing.TB, client *http.Client, r *http.Request) answer {
 	body, err := io.ReadAll(res.Body)
 	require.NoError(t, err)
 	return answer{res, string(body)}
+}
+
+// own leaves the fields of the handler in h.
+func own(h http.Header) {
+	for _, name := range []string{"Date", idemhttp.KeyHeader, idemhttp.ReplayedHeader, idemhttp.ExpiresHeader} {
+		h.Del(name)
+	}
 }
 
 func (a answer) replayed() bool { return a.Header.Get(idemhttp.ReplayedHeader) == "true" }

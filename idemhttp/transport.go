@@ -2,11 +2,13 @@ package idemhttp
 
 import (
 	"context"
-	"crypto/tls"
-	"errors"
 	"io"
+	"math"
 	"net/http"
+	"net/url"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -21,8 +23,12 @@ import (
 // A response that says it is a replay is final. It gives up, and returns the last response or
 // error, when the next attempt would exceed its bounds or the request's context.
 //
-// A request without a key passes untouched, and so does one whose key the caller has set to nil. A
-// request whose body cannot be had again (Request.GetBody is nil) gets a key and is sent once.
+// A request without a key passes untouched, and so does one whose key the caller has set to nil, and
+// one to a host that WithHosts leaves out. A request whose body cannot be had again (Request.GetBody is
+// nil) gets a key and is sent once.
+//
+// A retry is safe only where the server honours the key: one that does not know the field does its
+// work again. Where a client also speaks to such servers, name the others with WithHosts.
 //
 // A response whose body breaks off is not asked for again: that happens after RoundTrip.
 // Whoever sends the request again then must set the key itself, before the first time.
@@ -54,14 +60,14 @@ func NewTransport(base http.RoundTripper, opts ...TransportOption) (*Transport, 
 func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	values, set := r.Header[KeyHeader]
 	switch {
-	case set && len(values) == 0, !set && r.Method != http.MethodPost && r.Method != http.MethodPatch:
+	case set && len(values) == 0, !set && r.Method != http.MethodPost && r.Method != http.MethodPatch, !t.speaksTo(r.URL):
 		return t.base.RoundTrip(r)
 	case !set:
 		r = r.Clone(r.Context()) // a RoundTripper must not change the request
 		if r.Header == nil {
 			r.Header = make(http.Header)
 		}
-		r.Header.Set(KeyHeader, `"`+uuid.NewString()+`"`)
+		r.Header.Set(KeyHeader, t.newKey())
 	}
 	if r.Body != nil && r.Body != http.NoBody && r.GetBody == nil {
 		return t.base.RoundTrip(r)
@@ -82,11 +88,11 @@ func (t *Transport) repeat(r *http.Request) (*http.Response, error) {
 	began := time.Now()
 	for attempt := 1; ; attempt++ {
 		res, err := t.base.RoundTrip(r)
-		if attempt == t.maxAttempts || !worthAnotherTry(ctx, res, err) {
+		if attempt == t.maxAttempts || !worthAnotherTry(r, res, err) {
 			return res, err
 		}
 		pause := max(pauses.NextBackOff(), retryAfter(res))
-		if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= pause || time.Since(began)+pause > t.maxElapsed {
+		if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= pause || pause > t.maxElapsed-time.Since(began) {
 			return res, err
 		}
 		next, bodyErr := again(r)
@@ -102,10 +108,9 @@ func (t *Transport) repeat(r *http.Request) (*http.Response, error) {
 	}
 }
 
-func worthAnotherTry(ctx context.Context, res *http.Response, err error) bool {
+func worthAnotherTry(r *http.Request, res *http.Response, err error) bool {
 	if err != nil {
-		_, untrusted := errors.AsType[*tls.CertificateVerificationError](err)
-		return ctx.Err() == nil && !untrusted
+		return r.Context().Err() == nil && !permanent(r, err)
 	}
 	if res.Header.Get(ReplayedHeader) == "true" {
 		return false
@@ -117,13 +122,32 @@ func worthAnotherTry(ctx context.Context, res *http.Response, err error) bool {
 	return false
 }
 
+// speaksTo reports whether requests to a URL get keys and are repeated.
+func (t *Transport) speaksTo(u *url.URL) bool {
+	if len(t.hosts) == 0 {
+		return true
+	}
+	return u != nil && slices.ContainsFunc(t.hosts, func(host string) bool { return matchesHost(host, u.Hostname(), u.Host) })
+}
+
+func (t *Transport) newKey() string {
+	if t.bare {
+		return uuid.NewString()
+	}
+	return `"` + uuid.NewString() + `"`
+}
+
 // retryAfter is how long a response asks to wait, 0 if it does not.
 func retryAfter(res *http.Response) time.Duration {
 	if res == nil {
 		return 0
 	}
-	text := res.Header.Get("Retry-After")
-	if n, err := strconv.ParseUint(text, 10, 32); err == nil {
+	text := strings.TrimSpace(res.Header.Get("Retry-After"))
+	if text != "" && strings.Trim(text, "0123456789") == "" {
+		n, err := strconv.ParseInt(text, 10, 64)
+		if err != nil || n > int64(math.MaxInt64/time.Second) {
+			return math.MaxInt64 // longer than anybody waits
+		}
 		return time.Duration(n) * time.Second
 	}
 	if at, err := http.ParseTime(text); err == nil {

@@ -3,6 +3,8 @@ package idemhttp
 import (
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -22,6 +24,9 @@ type transportConfig struct {
 	maxElapsed   time.Duration
 	firstBackoff time.Duration
 	maxBackoff   time.Duration
+	bare         bool
+	hosts        []string
+	hostsSet     bool
 }
 
 func defaultTransportConfig() transportConfig {
@@ -51,8 +56,44 @@ func WithBackoff(first, longest time.Duration) TransportOption {
 	return func(c *transportConfig) { c.firstBackoff, c.maxBackoff = first, longest }
 }
 
+// WithBareKeys sends keys without quotes, for servers that want them so. By default a key is a
+// structured-field String, as the draft has it. A key that the caller sets is sent as it is.
+func WithBareKeys() TransportOption {
+	return func(c *transportConfig) { c.bare = true }
+}
+
+// WithHosts sets the hosts that honour keys; requests to all others pass untouched and are sent once. A
+// host is a name or address, with a port to mean that one only; "*.example.com" is every name below
+// example.com. By default all hosts get keys.
+func WithHosts(hosts ...string) TransportOption {
+	return func(c *transportConfig) {
+		c.hosts, c.hostsSet = nil, true
+		for _, host := range hosts {
+			c.hosts = append(c.hosts, strings.ToLower(host))
+		}
+	}
+}
+
+// matchesHost reports whether a host of WithHosts means that of a URL, given without and with port.
+func matchesHost(host, name, nameAndPort string) bool {
+	name, nameAndPort = strings.ToLower(name), strings.ToLower(nameAndPort)
+	if suffix, wild := strings.CutPrefix(host, "*"); wild {
+		return strings.HasSuffix(name, suffix) && name != suffix
+	}
+	return host == name || host == nameAndPort || host == "["+name+"]"
+}
+
 func (c *transportConfig) validate() error {
 	var errs []error
+	if c.hostsSet && len(c.hosts) == 0 {
+		errs = append(errs, invalid("WithHosts", "list", "empty", "one host or more"))
+	}
+	for _, host := range c.hosts {
+		suffix, wild := strings.CutPrefix(host, "*")
+		if suffix == "" || strings.ContainsAny(suffix, "*/@ ") || wild && !strings.HasPrefix(suffix, ".") {
+			errs = append(errs, invalid("WithHosts", "host", strconv.Quote(host), `a host such as "api.example.com", "127.0.0.1:8080" or "*.example.com"`))
+		}
+	}
 	if c.maxAttempts < 1 {
 		errs = append(errs, invalid("WithMaxAttempts", "attempts", fmt.Sprint(c.maxAttempts), "1 or more"))
 	}

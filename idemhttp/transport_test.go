@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -224,7 +225,7 @@ func TestTransportRetryAfter(t *testing.T) {
 	after := func(text string) *http.Response {
 		return &http.Response{StatusCode: http.StatusConflict, Header: http.Header{"Retry-After": {text}}}
 	}
-	for text, least := range map[string]time.Duration{"20": 20 * time.Second, "0": 0, "": 0, "soon": 0, "-5": 0, "99999999999999999999": 0} {
+	for text, least := range map[string]time.Duration{"20": 20 * time.Second, "0": 0, "": 0, "soon": 0, "-5": 0} {
 		scripted(t, []any{after(text), 200}, nil, func(t *testing.T, rt *idemhttp.Transport, s *script) {
 			_, err := rt.RoundTrip(newRequest(t, http.MethodPost, nil))
 			require.NoError(t, err)
@@ -241,12 +242,53 @@ func TestTransportRetryAfter(t *testing.T) {
 		require.NoError(t, err)
 		assert.InDelta(t, 20*time.Second, s.pauses()[0], float64(time.Second))
 	})
-	scripted(t, []any{after("61"), 200}, nil, func(t *testing.T, rt *idemhttp.Transport, s *script) {
-		res, err := rt.RoundTrip(newRequest(t, http.MethodPost, nil))
+	// Longer than there is time, up to what no integer can hold.
+	for _, text := range []string{"61", " 61 ", "4294967295", "4294967296", "9223372036", "9223372037", "99999999999999999999", strings.Repeat("9", 200), "Fri, 31 Dec 9999 23:59:59 GMT"} {
+		scripted(t, []any{after(text), 200}, nil, func(t *testing.T, rt *idemhttp.Transport, s *script) {
+			res, err := rt.RoundTrip(newRequest(t, http.MethodPost, nil))
+			require.NoError(t, err)
+			assert.Equal(t, 409, res.StatusCode, text)
+			assert.Len(t, s.at, 1, text)
+		})
+	}
+}
+
+func TestTransportBareKeys(t *testing.T) {
+	scripted(t, []any{503, 200}, []idemhttp.TransportOption{idemhttp.WithBareKeys()}, func(t *testing.T, rt *idemhttp.Transport, s *script) {
+		_, err := rt.RoundTrip(newRequest(t, http.MethodPost, nil))
 		require.NoError(t, err)
-		assert.Equal(t, 409, res.StatusCode, "longer than there is time")
-		assert.Len(t, s.at, 1)
+		require.Len(t, s.keys, 2)
+		assert.Equal(t, s.keys[0], s.keys[1])
+		assert.NoError(t, idemhttp.UUIDKey(s.keys[0]), "no quotes")
 	})
+}
+
+func TestTransportHosts(t *testing.T) {
+	hosts := idemhttp.WithHosts("API.example.com", "*.pay.example", "127.0.0.1:8080", "[::1]")
+	for address, keyed := range map[string]bool{
+		"http://api.example.com/": true, "https://API.EXAMPLE.COM:8443/": true, "http://a.pay.example/": true, "http://a.b.pay.example": true,
+		"http://127.0.0.1:8080/": true, "http://[::1]:9/": true,
+		"http://example.com/": false, "http://xapi.example.com/": false, "http://pay.example/": false, "http://evilpay.example/": false,
+		"http://127.0.0.1:8081/": false, "http://127.0.0.1/": false, "http://api.example.com.evil/": false,
+	} {
+		for _, own := range []string{"", "mine"} {
+			scripted(t, []any{503, 200}, []idemhttp.TransportOption{hosts}, func(t *testing.T, rt *idemhttp.Transport, s *script) {
+				r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, address, nil)
+				require.NoError(t, err)
+				if own != "" {
+					r.Header.Set(idemhttp.KeyHeader, own)
+				}
+				res, err := rt.RoundTrip(r)
+				require.NoError(t, err)
+				if keyed {
+					assert.Equal(t, 200, res.StatusCode, address)
+					return
+				}
+				assert.Equal(t, 503, res.StatusCode, address)
+				assert.Equal(t, []string{own}, s.keys, "as the caller made it, once")
+			})
+		}
+	}
 }
 
 func TestTransportStops(t *testing.T) {
@@ -299,6 +341,11 @@ func TestInvalidTransportOptions(t *testing.T) {
 		"WithMaxAttempts: attempts is 0":            idemhttp.WithMaxAttempts(0),
 		"WithMaxElapsedTime: time is 0s":            idemhttp.WithMaxElapsedTime(0),
 		"WithBackoff: pauses is 0s and 1s":          idemhttp.WithBackoff(0, time.Second),
+		"WithHosts: list is empty":                  idemhttp.WithHosts(),
+		`WithHosts: host is ""`:                     idemhttp.WithHosts("api.example.com", ""),
+		`WithHosts: host is "*"`:                    idemhttp.WithHosts("*"),
+		`WithHosts: host is "*example.com"`:         idemhttp.WithHosts("*example.com"),
+		`WithHosts: host is "http://example.com"`:   idemhttp.WithHosts("http://example.com"),
 		"WithBackoff: pauses is 2s and 1s; allowed": idemhttp.WithBackoff(2*time.Second, time.Second),
 	} {
 		rt, err := idemhttp.NewTransport(nil, option)
@@ -347,3 +394,5 @@ func TestClientAndServer(t *testing.T) {
 	assert.Equal(t, "true", res.Header.Get(idemhttp.ReplayedHeader))
 	w.ran(1)
 }
+
+var quiet = log.New(io.Discard, "", 0)

@@ -3,32 +3,58 @@ package idemhttp
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"net/url"
 	"reflect"
+	"slices"
 	"strings"
+
+	"github.com/idempotent-go/idempotent"
 )
 
 // validate checks what idempotent.New does not.
 func (c *config) validate() error {
-	errs := []error{validateMethods(c.methods), validateNames(c.unrecorded)}
+	var err error
+	if c.observed && isNil(c.observer) {
+		err = invalid("WithObserver", "observer", "nil", "an observer")
+	}
+	return errors.Join(err, c.route.validate())
+}
+
+func (c *route) validate() error {
+	errs := []error{validateMethods(c.methods), validateNames(c.unrecorded), c.fingerprint.err, c.validateNumbers()}
 	for _, f := range []struct {
 		option  string
 		missing bool
 	}{
+		{"WithKey", c.keySet && c.keyFunc == nil},
 		{"WithKeyFormat", c.keyFormat == nil},
-		{"WithScope", c.scope == nil},
+		{"scope", c.scope == nil},
+		{"WithRoute", c.routeOf == nil},
 		{"WithShouldRecord", c.shouldRecord == nil},
+		{"WithRedact", c.redactSet && c.redact == nil},
 		{"WithProblemRenderer", c.render == nil},
 	} {
 		if f.missing {
 			errs = append(errs, invalid(f.option, "function", "nil", "a function"))
 		}
 	}
-	if c.observed && isNil(c.observer) {
-		errs = append(errs, invalid("WithObserver", "observer", "nil", "an observer"))
+	if c.fingerprint.hash == nil && c.fingerprint.err == nil {
+		errs = append(errs, invalid("WithFingerprint", "fingerprint", "the zero value", "FingerprintParts, FingerprintJSON or FingerprintFunc"))
 	}
-	if c.fingerprint == 0 || c.fingerprint&^FingerprintAll != 0 {
-		errs = append(errs, invalid("WithFingerprint", "parts", fmt.Sprint(uint8(c.fingerprint)), "one or more of the Fingerprint constants"))
+	if c.strict && c.keySet {
+		errs = append(errs, invalid("WithStrictKey", "key", "that of WithKey", "the Idempotency-Key field: WithKey decides what a key is"))
+	}
+	if c.documented && !validLink(c.documentation) {
+		errs = append(errs, invalid("WithDocumentation", "url", fmt.Sprintf("%q", c.documentation), "a URL, absolute or with a path"))
+	}
+	return errors.Join(errs...)
+}
+
+func (c *route) validateNumbers() error {
+	var errs []error
+	if c.keyLimit < 1 {
+		errs = append(errs, invalid("WithKeyLimit", "limit", fmt.Sprint(c.keyLimit), "1 or more bytes"))
 	}
 	if c.requestLimit < 0 {
 		errs = append(errs, invalid("WithRequestLimit", "limit", fmt.Sprint(c.requestLimit), "0 or more bytes"))
@@ -36,10 +62,25 @@ func (c *config) validate() error {
 	if c.responseLimit < 0 {
 		errs = append(errs, invalid("WithResponseLimit", "limit", fmt.Sprint(c.responseLimit), "0 or more bytes"))
 	}
-	if c.documented && !validLink(c.documentation) {
-		errs = append(errs, invalid("WithDocumentation", "url", fmt.Sprintf("%q", c.documentation), "a URL, absolute or with a path"))
-	}
 	return errors.Join(errs...)
+}
+
+// prepare derives what requests need from the options.
+func (c *route) prepare() {
+	c.methods = slices.Clone(c.methods)
+	c.private = make(map[string]bool, len(hopByHop)+len(c.unrecorded))
+	for _, name := range slices.Concat(hopByHop, c.unrecorded) {
+		c.private[http.CanonicalHeaderKey(name)] = true
+	}
+	c.executorOptions = []idempotent.RunOption{
+		idempotent.WithTTL(c.ttl),
+		idempotent.WithWaitTimeout(c.waitTimeout),
+		idempotent.WithInterrupted(c.interrupted),
+		idempotent.WithCommitWait(c.commitWait),
+	}
+	if c.noWait {
+		c.executorOptions = append(c.executorOptions, idempotent.WithNoWait())
+	}
 }
 
 func validateMethods(methods []string) error {

@@ -24,7 +24,7 @@ func newMiddleware(t *testing.T, opts ...idemhttp.Option) *idemhttp.Middleware {
 	t.Helper()
 	rdb := redis.NewClient(&redis.Options{Addr: miniredis.RunT(t).Addr()})
 	t.Cleanup(func() { _ = rdb.Close() })
-	mw, err := idemhttp.New(rdb, opts...)
+	mw, err := idemhttp.New(rdb, "chi", idemhttp.SingleTenant, opts...)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = mw.Close() })
 	return mw
@@ -46,11 +46,14 @@ func TestChi(t *testing.T) {
 		fmt.Fprint(w, chi.URLParam(r, "account"))
 	}
 	for name, mount := range map[string]func(*chi.Mux, *idemhttp.Middleware){
-		"Use":  func(r *chi.Mux, mw *idemhttp.Middleware) { r.Use(mw.Wrap); r.Post("/accounts/{account}/payments", pay) },
-		"With": func(r *chi.Mux, mw *idemhttp.Middleware) { r.With(mw.Wrap).Post("/accounts/{account}/payments", pay) },
+		"Use": func(r *chi.Mux, mw *idemhttp.Middleware) {
+			r.Use(mw.With())
+			r.Post("/accounts/{account}/payments", pay)
+		},
+		"With": func(r *chi.Mux, mw *idemhttp.Middleware) { r.With(mw.With()).Post("/accounts/{account}/payments", pay) },
 		"Route": func(r *chi.Mux, mw *idemhttp.Middleware) {
 			r.Route("/accounts/{account}", func(r chi.Router) {
-				r.Use(mw.Wrap)
+				r.Use(mw.With())
 				r.Post("/payments", pay)
 			})
 		},
@@ -76,12 +79,12 @@ func TestChi(t *testing.T) {
 // that goes on because its client has disconnected must still see its own parameters.
 func TestChiWhenTheClientDisconnects(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		mw, err := idemhttp.New(idemtest.NewRedis(t))
+		mw, err := idemhttp.New(idemtest.NewRedis(t), "chi", idemhttp.SingleTenant)
 		require.NoError(t, err)
 		defer mw.Close()
 		finish, saw := make(chan bool), make(chan string, 1)
 		r := chi.NewRouter()
-		r.With(mw.Wrap).Post("/accounts/{account}/payments", func(_ http.ResponseWriter, r *http.Request) {
+		r.With(mw.With()).Post("/accounts/{account}/payments", func(_ http.ResponseWriter, r *http.Request) {
 			<-finish
 			saw <- chi.URLParam(r, "account")
 		})

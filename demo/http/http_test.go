@@ -99,7 +99,7 @@ func TestCommandsOfTheReadme(t *testing.T) {
 			assert.Contains(t, string(out), want)
 		}
 		if !strings.Contains(strings.Join(c.want, "\n"), "Replayed") {
-			assert.NotContains(t, string(out), "Idempotent-Replayed")
+			assert.NotContains(t, string(out), "Idempotent-Replayed: true")
 		}
 	}
 }

@@ -47,8 +47,7 @@ func serve(ctx context.Context, addr string) error {
 	}
 	rdb := redis.NewClient(opts)
 	defer rdb.Close()
-	mw, err := idemhttp.New(rdb,
-		idemhttp.WithNamespace("payments"),
+	mw, err := idemhttp.New(rdb, "payments", idemhttp.SingleTenant,
 		idemhttp.WithTTL(10*time.Minute), // a demo; the default is a day
 		idemhttp.WithRequiredKey(),
 		idemhttp.WithWaitTimeout(2*time.Second),

@@ -55,7 +55,7 @@ func run() error {
 		return err
 	}
 	defer stop()
-	mw, err := idemhttp.New(rdb, idemhttp.WithRequiredKey()) // a key belongs to who sends the Authorization header
+	mw, err := idemhttp.New(rdb, "payments-api", idemhttp.SingleTenant, idemhttp.WithRequiredKey()) // with callers, ScopeBearerSubject for instance
 	if err != nil {
 		return err
 	}
