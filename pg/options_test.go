@@ -48,7 +48,7 @@ func TestInvalidArguments(t *testing.T) {
 	e := newExecutor[int](newWorld(t))
 	run := newCharge("a").run
 	for text, call := range map[string]func() error{
-		"ctx is nil":      func() error { _, err := e.Run(nil, "a", run); return err }, //nolint:staticcheck
+		"ctx is nil":      func() error { _, err := e.Run(nil, "a", run); return err }, //nolint:staticcheck // the test is about it
 		"fn is nil":       func() error { _, err := e.Run(t.Context(), "a", nil); return err },
 		"option 0 is nil": func() error { _, err := e.Run(t.Context(), "a", run, nil); return err },
 		"report is nil":   func() error { _, err := e.Run(t.Context(), "a", run, pg.WithReport(nil)); return err },
