@@ -1,6 +1,7 @@
 package pg_test
 
 import (
+	"context"
 	"math"
 	"testing"
 	"time"
@@ -96,4 +97,20 @@ func TestObserver(t *testing.T) {
 		require.NoError(t, err)
 	}
 	assert.Equal(t, []idempotent.EventKind{idempotent.EventClaimed, idempotent.EventExecuted, idempotent.EventRecorded, idempotent.EventReplayed}, kinds)
+}
+
+// A T of which the codec would drop a part is refused, as in the root.
+func TestTypeThatIsNotCarriedIsRefused(t *testing.T) {
+	w := newWorld(t)
+	type order struct {
+		ID   string
+		note string
+	}
+	_, err := pg.New[order](w.pool, "orders")
+	assert.ErrorIs(t, err, idempotent.ErrInvalidOption)
+	assert.ErrorContains(t, err, "note")
+	e, err := pg.New[order](w.pool, "orders", pg.WithUncheckedType())
+	require.NoError(t, err)
+	_, err = e.Run(t.Context(), "a", func(context.Context, pgx.Tx) (order, error) { return order{"1", "kept here only"}, nil })
+	assert.NoError(t, err)
 }
