@@ -74,7 +74,7 @@ func (op *operation) deadline() time.Time { return op.began.Add(op.cfg.waitTimeo
 // the same lock wait for each other, which costs time and nothing else. A namespace has no colon.
 func lockID(namespace, key string) int64 {
 	sum := sha256.Sum256([]byte(namespace + ":" + key))
-	return int64(binary.BigEndian.Uint64(sum[:8]))
+	return int64(binary.BigEndian.Uint64(sum[:8])) //nolint:gosec // all 64 bits are the name, whatever its sign
 }
 
 // A result is what one call returns. err comes alone, or together with the source and record of fn's own error.

@@ -60,5 +60,5 @@ func (c *core) waitFor(ctx context.Context, op *operation, busy <-chan struct{})
 // transactions that conflicted do not meet again.
 func pause(n int) time.Duration {
 	d := time.Millisecond << min(n-1, 7)
-	return d/2 + rand.N(d)
+	return d/2 + rand.N(d) //nolint:gosec // it spreads retries, it is no secret
 }

@@ -1,6 +1,7 @@
 package pg_test
 
 import (
+	"context"
 	"math"
 	"testing"
 	"time"
@@ -48,7 +49,7 @@ func TestInvalidArguments(t *testing.T) {
 	e := newExecutor[int](newWorld(t))
 	run := newCharge("a").run
 	for text, call := range map[string]func() error{
-		"ctx is nil":      func() error { _, err := e.Run(nil, "a", run); return err }, //nolint:staticcheck
+		"ctx is nil":      func() error { _, err := e.Run(nil, "a", run); return err }, //nolint:staticcheck // the test is about it
 		"fn is nil":       func() error { _, err := e.Run(t.Context(), "a", nil); return err },
 		"option 0 is nil": func() error { _, err := e.Run(t.Context(), "a", run, nil); return err },
 		"report is nil":   func() error { _, err := e.Run(t.Context(), "a", run, pg.WithReport(nil)); return err },
@@ -96,4 +97,20 @@ func TestObserver(t *testing.T) {
 		require.NoError(t, err)
 	}
 	assert.Equal(t, []idempotent.EventKind{idempotent.EventClaimed, idempotent.EventExecuted, idempotent.EventRecorded, idempotent.EventReplayed}, kinds)
+}
+
+// A T of which the codec would drop a part is refused, as in the root.
+func TestTypeThatIsNotCarriedIsRefused(t *testing.T) {
+	w := newWorld(t)
+	type order struct {
+		ID   string
+		note string
+	}
+	_, err := pg.New[order](w.pool, "orders")
+	assert.ErrorIs(t, err, idempotent.ErrInvalidOption)
+	assert.ErrorContains(t, err, "note")
+	e, err := pg.New[order](w.pool, "orders", pg.WithUncheckedType())
+	require.NoError(t, err)
+	_, err = e.Run(t.Context(), "a", func(context.Context, pgx.Tx) (order, error) { return order{"1", "kept here only"}, nil })
+	assert.NoError(t, err)
 }

@@ -179,12 +179,11 @@ func (t *transaction) close(ctx context.Context) {
 	if t.conn == nil {
 		return
 	}
-	if !t.ended && !t.conn.Conn().IsClosed() {
+	// With status 'I' there is no transaction: begin failed, or the server ended it.
+	if open := !t.conn.Conn().IsClosed() && t.conn.Conn().PgConn().TxStatus() != 'I'; open && !t.ended {
 		ctx, cancel := t.detached(ctx)
 		defer cancel()
-		if t.conn.Conn().PgConn().TxStatus() == 'I' {
-			// begin failed, or the server ended the transaction
-		} else if _, err := t.conn.Exec(ctx, "ROLLBACK"); err != nil {
+		if _, err := t.conn.Exec(ctx, "ROLLBACK"); err != nil {
 			_ = t.conn.Conn().Close(ctx)
 		}
 	}
