@@ -56,7 +56,7 @@ func (e *Executor[T]) Resolve(ctx context.Context, key string, value T, opts ...
 	if err != nil {
 		return was, err
 	}
-	payload, err := encodeValue(e.codec, value)
+	payload, err := encodeValue(e.codec, value, e.unchecked)
 	if err != nil {
 		return was, err
 	}
@@ -97,6 +97,9 @@ const (
 	StateSucceeded
 	// StateFailed: an error or a panic is recorded.
 	StateFailed
+	// StateValueNotKept: fn succeeded, and its value could not be stored. Run returns
+	// ErrValueNotKept until Forget or Resolve.
+	StateValueNotKept
 )
 
 var stateNames = [...]string{
@@ -106,6 +109,8 @@ var stateNames = [...]string{
 	StateInterrupted: "interrupted",
 	StateSucceeded:   "succeeded",
 	StateFailed:      "failed",
+
+	StateValueNotKept: "done, value not kept",
 }
 
 func (s State) String() string {
@@ -164,6 +169,8 @@ func statusOf(got store.Reading) (Status, error) {
 		s.State = StateAbandoned
 	case rec.Outcome == record.OutcomeInterrupted:
 		s.State = StateInterrupted
+	case rec.Outcome == record.OutcomeValueNotKept:
+		s.State = StateValueNotKept
 	case rec.Outcome == record.OutcomeValue:
 		s.State = StateSucceeded
 	}

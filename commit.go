@@ -91,7 +91,7 @@ func (p *execution) leaveBehind(c *commit, window time.Duration) {
 			return
 		}
 		if c.err == nil && c.stored {
-			p.observe(context.WithoutCancel(p.ctx), Event{Kind: EventRecorded, Key: p.op.key, Attempt: int(c.rec.Attempt), Size: len(c.raw), Duration: time.Since(p.ended)})
+			p.observe(context.WithoutCancel(p.ctx), Event{Kind: EventRecorded, Key: p.op.key, Attempt: int(c.rec.Attempt), Size: len(c.raw), Duration: time.Since(p.ended), Err: p.outcome.encodeErr})
 		}
 	})
 }
@@ -108,7 +108,9 @@ func (p *execution) committed(rec *record.Record, size int, stored bool, err err
 		p.out.err = redisError(ErrNotRecorded, err)
 		p.lead.settle(sharedResult{rec: rec, source: Executed, err: p.out.err})
 	default:
-		p.out.at = rec.At
+		if event.Err = p.outcome.encodeErr; event.Err == nil {
+			p.out.at = rec.At
+		}
 		p.lead.settle(sharedResult{rec: rec, stored: true, source: Executed})
 	}
 	if event.Kind == EventCommitFailed {

@@ -34,9 +34,15 @@ var (
 	ErrLeaseLost = errors.New("idempotent: lease lost")
 
 	// ErrNotRecorded: fn ran, but its outcome could not be stored. The value beside the error is
-	// what fn returned, unless it cannot even be encoded: then only the caller that ran fn has it.
-	// An error of fn is matched too. The key follows WithInterrupted.
+	// what fn returned. An error of fn is matched too. The key follows WithInterrupted, unless it was the
+	// value that could not be stored: then later calls return ErrValueNotKept, and fn does not run again.
 	ErrNotRecorded = errors.New("idempotent: outcome not recorded")
+
+	// ErrValueNotKept: fn succeeded under this key, and its value could not be stored: the codec
+	// cannot encode it, or would not bring it back as it was. Only the call that ran fn had it, with
+	// ErrNotRecorded. fn did not run, and does not until Forget, or until the record expires; Resolve
+	// puts a value in. errors.As finds a *ValueNotKeptError.
+	ErrValueNotKept = errors.New("idempotent: done, value not kept")
 
 	// ErrUnavailable: Redis could not be asked, so fn did not run. The cause is wrapped.
 	ErrUnavailable = errors.New("idempotent: Redis unavailable")
@@ -82,6 +88,21 @@ func (e *InProgressError) Error() string {
 
 // Is makes errors.Is(err, ErrInProgress) true.
 func (e *InProgressError) Is(target error) bool { return target == ErrInProgress }
+
+// ValueNotKeptError is the ErrValueNotKept that Run and Get return.
+type ValueNotKeptError struct {
+	// Attempt is the number of the execution that succeeded.
+	Attempt int
+	// At is when it did, by the clock of its process.
+	At time.Time
+}
+
+func (e *ValueNotKeptError) Error() string {
+	return fmt.Sprintf("%v: fn succeeded at attempt %d, at %s", ErrValueNotKept, e.Attempt, e.At.UTC().Format(time.RFC3339))
+}
+
+// Is makes errors.Is(err, ErrValueNotKept) true.
+func (e *ValueNotKeptError) Is(target error) bool { return target == ErrValueNotKept }
 
 // PanicError stands for a panic of fn. ShouldIgnoreError gets it, and so does every caller that
 // did not run fn itself; the one that did gets the panic.

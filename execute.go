@@ -269,9 +269,7 @@ func (p *execution) finish(r *fnResult, lost, unknown bool) {
 	case r.exited:
 		p.release(nil, errExited)
 	case r.encodeErr != nil:
-		p.out.err = &causeError{text: ErrNotRecorded.Error() + ": " + r.encodeErr.Error(), sentinel: ErrNotRecorded, cause: r.encodeErr}
-		p.abandon(p.out.err)
-		p.lead.settle(failure(p.out.err)) // none of those who joined is to run it again
+		p.recordWithoutValue(r.encodeErr)
 	case unknown:
 		if lost {
 			p.out.err = ErrLeaseLost
@@ -284,16 +282,7 @@ func (p *execution) finish(r *fnResult, lost, unknown bool) {
 
 // settle records the outcome, or frees the key if the error is one to ignore.
 func (p *execution) settle(r *fnResult) {
-	rec := &record.Record{
-		Kind:        record.KindDone,
-		Token:       p.op.token,
-		Attempt:     p.lease.Attempt,
-		At:          time.UnixMilli(p.ended.UnixMilli()), // as it is read from Redis
-		Fingerprint: p.op.fingerprint,
-		Outcome:     record.OutcomeValue,
-		Codec:       p.codec,
-		Payload:     r.payload,
-	}
+	rec := p.doneRecord(record.OutcomeValue, r.payload)
 	err := r.cause()
 	if err != nil {
 		rec.Outcome, rec.Codec, rec.Payload = record.OutcomeError, record.CodecMsgpack, p.errors.encode(err, p.errorLost)
@@ -308,6 +297,30 @@ func (p *execution) settle(r *fnResult) {
 		return
 	}
 	p.settleError(rec, raw, err)
+}
+
+func (p *execution) doneRecord(outcome record.Outcome, payload []byte) *record.Record {
+	return &record.Record{
+		Kind:        record.KindDone,
+		Token:       p.op.token,
+		Attempt:     p.lease.Attempt,
+		At:          time.UnixMilli(p.ended.UnixMilli()), // as it is read from Redis
+		Fingerprint: p.op.fingerprint,
+		Outcome:     outcome,
+		Codec:       p.codec,
+		Payload:     payload,
+	}
+}
+
+// recordWithoutValue records that fn succeeded, and not its value, which cannot be stored because of
+// why. Without a record, the next caller would run fn again.
+func (p *execution) recordWithoutValue(why error) {
+	p.logger.Error("idempotent: value not kept", "key", p.op.key, "namespace", p.namespace, "error", why)
+	rec := p.doneRecord(record.OutcomeValueNotKept, nil)
+	p.commit(rec, rec.Encode())
+	if p.out.err == nil {
+		p.out.err = &causeError{text: ErrNotRecorded.Error() + ": " + why.Error(), sentinel: ErrNotRecorded, cause: why}
+	}
 }
 
 func (p *execution) settleError(rec *record.Record, raw []byte, err error) {

@@ -23,6 +23,7 @@ type Executor[T any] struct {
 	codec     Codec[T]
 	hooks     Hooks[T]
 	shareable bool // a T is copied by assignment
+	unchecked bool // WithUncheckedType
 }
 
 // New returns an Executor on a go-redis client, which stays the caller's: Close does not close it.
@@ -52,19 +53,23 @@ func New[T any](client redis.UniversalClient, namespace string, opts ...Option) 
 	if codecErr == nil && codec.Codec == nil {
 		codecErr = invalid("WithCodec", "codec", "nil", "a codec")
 	}
+	if codecErr == nil && !cfg.unchecked {
+		codecErr = checkType(codec.Codec)
+	}
 	hooks, hooksErr := typed("WithHooks", cfg.hooks, Hooks[T]{}, typeName[Hooks[T]]())
 	if err := errors.Join(err, codecErr, hooksErr); err != nil {
 		return nil, err
 	}
 	encode := func(value any) ([]byte, error) {
 		v, _ := value.(T) // not one if it is a nil interface
-		return encodeValue(codec.Codec, v)
+		return encodeValue(codec.Codec, v, cfg.unchecked)
 	}
 	return &Executor[T]{
 		core:      newCore(&cfg, store.New(client, cfg.messageLimit, cfg.ack), codecOf(codec.Codec), encode),
 		codec:     codec.Codec,
 		hooks:     hooks,
 		shareable: isPlainData(reflect.TypeFor[T]()),
+		unchecked: cfg.unchecked,
 	}, nil
 }
 

@@ -61,7 +61,8 @@ const (
 	EventClaimed EventKind = iota + 1
 	// EventExecuted: fn ended after Duration, with Err.
 	EventExecuted
-	// EventRecorded: the outcome, Size bytes, is stored; Duration counts from the end of fn.
+	// EventRecorded: the outcome, Size bytes, is stored; Duration counts from the end of fn. With an
+	// Err, it is stored that fn succeeded, but not its value, because of Err.
 	EventRecorded
 	// EventReleased: the execution ended with an Err that is not recorded: an ignored one.
 	EventReleased

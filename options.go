@@ -42,6 +42,7 @@ type config struct {
 	cached       bool
 	cacheEntries int
 	codec        any // boxedCodec[T]
+	unchecked    bool
 	hooks        any // Hooks[T]
 	errors       *ErrorRegistry
 	observers    []Observer
@@ -115,6 +116,14 @@ func WithCodec[T any](codec Codec[T]) Option {
 type boxedCodec[T any] struct{ Codec[T] }
 
 func (b boxedCodec[T]) given() string { return fmt.Sprintf("a %s (%T)", typeName[Codec[T]](), b.Codec) }
+
+// WithUncheckedType accepts a T of which the codec is known to lose a part, and values that would not
+// come back as they were: callers that did not run fn get what the codec makes of them. By default
+// New refuses such a T (TypeChecker), and such a value is not stored (ValueChecker, ErrValueNotKept).
+// Prefer a tag "-" on the field that may be lost. Records of another type are refused all the same.
+func WithUncheckedType() Option {
+	return option(func(c *config) { c.unchecked = true })
+}
 
 // WithErrors sets which errors match with errors.Is and errors.As on replay. By default none do: a
 // replayed error has its text and matches ErrReplayed only.

@@ -143,6 +143,9 @@ func (c *events) replay(ctx context.Context, key string, cfg *runConfig, s share
 	if s.rec.Outcome == record.OutcomeInterrupted {
 		return failure(ErrInterrupted)
 	}
+	if s.rec.Outcome == record.OutcomeValueNotKept && s.err == nil {
+		return failure(&ValueNotKeptError{Attempt: int(s.rec.Attempt), At: s.rec.At})
+	}
 	c.observe(ctx, Event{Kind: EventReplayed, Key: key, Attempt: int(s.rec.Attempt)})
 	return s
 }

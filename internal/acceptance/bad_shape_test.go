@@ -34,10 +34,10 @@ func TestShapeOfTHasChanged(t *testing.T) {
 		}
 		changed(w, was, fieldRemoved{ID: "ch_1"}, nil)
 		changed(w, was, fieldAdded{first: was}, nil)
-		changed(w, was, fieldRenamed{ID: "ch_1"}, nil)
 		changed(w, was, &was, nil)
 		changed(w, was, map[string]any(nil), func(m map[string]any) { assert.Equal(w, "ch_1", m["ID"]) })
 
+		unreadableAs[fieldRenamed](w, was)
 		unreadableAs[struct{ Cents string }](w, was)
 		unreadableAs[struct{ ID int64 }](w, was)
 		unreadableAs[struct{ ID bool }](w, was)
@@ -47,7 +47,6 @@ func TestShapeOfTHasChanged(t *testing.T) {
 		unreadableAs[string](w, was)
 		unreadableAs[int](w, was)
 		unreadableAs[[]first](w, was)
-		unreadableAs[chan int](w, was)
 
 		const cents = 5_000_000_000
 		unreadableAs[struct{ Cents int32 }](w, struct{ Cents int64 }{cents})
@@ -64,7 +63,6 @@ func TestShapeOfTHasChanged(t *testing.T) {
 			A int64
 			B string
 		}{7, "x"}, struct{ A int32 }{7}, nil)
-		unreadableAs[func()](w, was)
 	})
 }
 

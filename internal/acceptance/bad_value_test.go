@@ -70,8 +70,8 @@ type withItself struct {
 	Self *withItself
 }
 
-// fn ran, and msgpack cannot encode what it returned: the caller has the value, and everybody else
-// gets what WithInterrupted says.
+// fn ran, and msgpack cannot encode what it returned: the caller has the value, and every other caller
+// gets ErrValueNotKept, until Resolve.
 func TestValuesThatMsgpackCannotEncode(t *testing.T) {
 	onRealRedis(t, func(w *world) {
 		around := &withItself{Card: secret}
@@ -94,7 +94,7 @@ func cannotEncode[T any](w *world, name string, value T, codec idempotent.Codec[
 		said, logger := lockedLog()
 		events := &idemtest.Recorder{}
 		e, err := idempotent.New[T](w.client(nil), w.namespace, idempotent.WithLease(w.lease),
-			idempotent.WithObserver(events), idempotent.WithCodec(codec), logger)
+			idempotent.WithObserver(events), idempotent.WithCodec(codec), idempotent.WithUncheckedType(), logger)
 		require.NoError(w, err)
 		w.Cleanup(func() {
 			_ = e.Close()
@@ -116,17 +116,20 @@ func cannotEncode[T any](w *world, name string, value T, codec idempotent.Codec[
 	require.Equal(w, 1, <-attempts)
 
 	_, err = b.Get(ctx, name)
-	require.ErrorIs(w, err, idempotent.ErrInterrupted, name)
+	require.ErrorIs(w, err, idempotent.ErrValueNotKept, name)
 	err = resolve(b, ctx, name, value)
 	require.Error(w, err, name)
 	keepSecret(w, err)
-	_, err = b.Run(ctx, name, fn)
-	require.ErrorIs(w, err, idempotent.ErrNotRecorded, name)
-	require.Equal(w, 2, <-attempts, "Rerun: it is told")
-	_, err = b.Run(ctx, name, fn, idempotent.WithInterrupted(idempotent.Refuse))
-	require.ErrorIs(w, err, idempotent.ErrInterrupted, name)
-	_, err = a.Run(ctx, name, fn)
-	require.ErrorIs(w, err, idempotent.ErrInterrupted, "Refuse: it stays so")
+	for _, policy := range []idempotent.InterruptedPolicy{idempotent.Rerun, idempotent.Refuse} {
+		for _, x := range []*idempotent.Executor[T]{a, b} {
+			_, err = x.Run(ctx, name, fn, idempotent.WithInterrupted(policy))
+			require.ErrorIs(w, err, idempotent.ErrValueNotKept, name)
+			keepSecret(w, err)
+		}
+	}
+	status, err := b.Peek(ctx, name)
+	require.NoError(w, err)
+	require.Equal(w, idempotent.StateValueNotKept, status.State, name)
 	require.Empty(w, attempts, name)
 }
 

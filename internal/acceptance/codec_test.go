@@ -463,17 +463,21 @@ func TestValueThatDoesNotEncodeIsReturned(t *testing.T) {
 
 				status, err := e.Peek(t.Context(), "key")
 				require.NoError(t, err)
-				assert.Equal(t, idempotent.StateAbandoned, status.State)
+				assert.Equal(t, idempotent.StateValueNotKept, status.State)
+				other := executorOn[string](t, rdb)
+				_, err = other.Run(t.Context(), "key", forbidden[string](t))
+				require.ErrorIs(t, err, idempotent.ErrValueNotKept)
+				notKept, ok := errors.AsType[*idempotent.ValueNotKeptError](err)
+				require.True(t, ok)
+				assert.Equal(t, 1, notKept.Attempt)
+				assert.WithinDuration(t, time.Now(), notKept.At, time.Millisecond)
 
-				// The next one is told that it is not the first.
-				attempt := 0
-				_, err = executorOn[string](t, rdb).Run(t.Context(), "key", func(ctx context.Context) (string, error) {
-					info, _ := idempotent.RunInfoFromContext(ctx)
-					attempt = info.Attempt
-					return "", nil
-				})
+				was, err := other.Resolve(t.Context(), "key", "resolved")
 				require.NoError(t, err)
-				assert.Equal(t, 2, attempt)
+				assert.Equal(t, idempotent.StateValueNotKept, was.State)
+				v, err = other.Run(t.Context(), "key", forbidden[string](t))
+				require.NoError(t, err)
+				assert.Equal(t, "resolved", v)
 				require.NoError(t, e.Close())
 				assert.NotContains(t, logs.String(), secret)
 			})

@@ -17,7 +17,9 @@ type node struct {
 	Map  map[string]*node
 	List []*node
 	At   time.Time
-	next *node // not encoded, so it may do as it likes
+	next *node `msgpack:"-"` // not encoded, so it may refer to itself
+	Keys map[any]string
+	Skip *node `json:"-"`
 }
 
 func TestValuesThatReferToThemselves(t *testing.T) {
@@ -28,6 +30,11 @@ func TestValuesThatReferToThemselves(t *testing.T) {
 		"in an interface": func(n *node) { n.Any = n },
 		"in a map":        func(n *node) { n.Map = map[string]*node{"x": n} },
 		"in a list":       func(n *node) { n.List = []*node{nil, {Next: n}} },
+		"in the key of a map": func(n *node) { n.Keys = map[any]string{n: "x"} },
+		"in a struct in an interface": func(n *node) {
+			type holder struct{ Held any }
+			n.Any = holder{n}
+		},
 		"a list of itself": func(n *node) {
 			list := make([]any, 1)
 			list[0] = list
@@ -49,8 +56,8 @@ func TestValuesThatReferToThemselves(t *testing.T) {
 	}
 
 	shared := &node{Name: "shared", At: time.Unix(1, 0)}
-	n := &node{Next: shared, List: []*node{shared, shared}, Any: "x", Map: map[string]*node{"x": shared}, next: shared}
-	n.next.next = n
+	n := &node{Next: shared, List: []*node{shared, shared}, Any: "x", Map: map[string]*node{"x": shared}, next: shared, Skip: shared}
+	n.next.next, shared.Skip = n, n
 	data, err := codec.Encode(n)
 	require.NoError(t, err, "the same thing twice is no cycle")
 	again, err := codec.Decode(data)
@@ -69,5 +76,14 @@ func TestResultThatRefersToItself(t *testing.T) {
 		got, err := x.Run(w.Context(), "order-1", returning(n, nil))
 		require.ErrorIs(w, err, idempotent.ErrNotRecorded)
 		require.Same(w, n, got)
+		_, err = x.Run(w.Context(), "order-1", forbidden[*node](w))
+		require.ErrorIs(w, err, idempotent.ErrValueNotKept)
+
+		n.Next, n.Skip = nil, n
+		_, err = x.Run(w.Context(), "order-2", returning(n, nil))
+		require.NoError(w, err)
+		got, err = x.Run(w.Context(), "order-2", forbidden[*node](w))
+		require.NoError(w, err)
+		require.Equal(w, &node{Name: "charged"}, got)
 	})
 }

@@ -56,6 +56,8 @@ const (
 	OutcomeError
 	OutcomePanic
 	OutcomeInterrupted
+	// OutcomeValueNotKept: fn succeeded, and its value could not be stored.
+	OutcomeValueNotKept
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -147,7 +149,7 @@ func (r *Record) decode(b []byte) error {
 		r.Outcome = Outcome(detail)
 		r.Codec = CodecID(in.byte())
 		r.Payload = in.b
-		in.bad = in.bad || r.Outcome < OutcomeValue || r.Outcome > OutcomeInterrupted
+		in.bad = in.bad || r.Outcome < OutcomeValue || r.Outcome > OutcomeValueNotKept
 	default:
 		in.bad = true
 	}

@@ -82,7 +82,7 @@ func TestRecordBytes(t *testing.T) {
 // The numbers inside records are stored, so they must not move.
 func TestRecordNumbers(t *testing.T) {
 	assert.EqualValues(t, 1, recordVersion)
-	assert.Equal(t, []Outcome{1, 2, 3, 4}, []Outcome{OutcomeValue, OutcomeError, OutcomePanic, OutcomeInterrupted})
+	assert.Equal(t, []Outcome{1, 2, 3, 4, 5}, []Outcome{OutcomeValue, OutcomeError, OutcomePanic, OutcomeInterrupted, OutcomeValueNotKept})
 	assert.Equal(t, []CodecID{0, 1, 2, 3}, []CodecID{CodecCustom, CodecMsgpack, CodecJSON, CodecRaw})
 }
 
@@ -215,7 +215,7 @@ func TestRecordRefusesWhatEncodeDoesNotWrite(t *testing.T) {
 		"running, lease out of range":    sum("01", "52", token, "0001", at, "00", "ffffffffffffffffff01", "904e"),
 		"running, something after":       sum("01", "52", token, "0001", at, "00", times, "00"),
 		"done, outcome 0":                sum("01", "44", token, "0001", at, "00", "01", "c0"),
-		"done, outcome 5":                sum("01", "44", token, "0501", at, "00", "01", "c0"),
+		"done, outcome 6":                sum("01", "44", token, "0601", at, "00", "01", "c0"),
 		"done, attempt 0":                sum("01", "44", token, "0100", at, "00", "01", "c0"),
 		"done, no codec":                 sum("01", "44", token, "0101", at, "00"),
 		"done, fingerprint to the end":   sum("01", "44", token, "0101", at, "02", "01"),

@@ -138,7 +138,7 @@ func (m Stamp) Valid() bool { return m.generation != nil }
 // was to live. Something forgotten meanwhile could be this very record, so then it is not stored.
 func (m Stamp) Store(key string, rec *record.Record, size int, ttl time.Duration) {
 	life := ttl - ttl/clockTolerance - time.Millisecond
-	if !m.Valid() || rec.Kind != record.KindDone || rec.Outcome == record.OutcomeInterrupted || size > maxCachedSize || life <= 0 {
+	if !m.Valid() || rec.Kind != record.KindDone || rec.Outcome == record.OutcomeInterrupted || rec.Outcome == record.OutcomeValueNotKept || size > maxCachedSize || life <= 0 {
 		return
 	}
 	kept := &cachedRecord{rec: rec, end: m.taken.add(life)}

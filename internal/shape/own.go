@@ -1,0 +1,157 @@
+package shape
+
+import (
+	"encoding"
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"runtime"
+	"strings"
+
+	"github.com/vmihailenco/msgpack/v5"
+)
+
+// A method pair by which types encode and decode themselves. raw pairs write any value of the
+// format; the others bytes or a text.
+type pair struct {
+	encoder, decoder reflect.Type
+	raw              bool
+}
+
+func (p pair) encode() string { return p.encoder.Method(0).Name }
+func (p pair) decode() string { return p.decoder.Method(0).Name }
+
+// pairs are, for each format, in the order in which it looks for them.
+var pairs = [...][]pair{
+	Msgpack: {
+		{reflect.TypeFor[msgpack.CustomEncoder](), reflect.TypeFor[msgpack.CustomDecoder](), true},
+		{reflect.TypeFor[msgpack.Marshaler](), reflect.TypeFor[msgpack.Unmarshaler](), true},
+		{reflect.TypeFor[encoding.BinaryMarshaler](), reflect.TypeFor[encoding.BinaryUnmarshaler](), false},
+		{reflect.TypeFor[encoding.TextMarshaler](), reflect.TypeFor[encoding.TextUnmarshaler](), false},
+	},
+	JSON: {
+		{reflect.TypeFor[json.Marshaler](), reflect.TypeFor[json.Unmarshaler](), true},
+		{reflect.TypeFor[encoding.TextMarshaler](), reflect.TypeFor[encoding.TextUnmarshaler](), false},
+	},
+}
+
+// encodesItself handles types with methods that encode or decode them, and reports whether that is
+// all there is to say about n.
+func (b *builder) encodesItself(n *Node, addressable bool, path string) bool {
+	if n.Type.Kind() == reflect.Pointer {
+		return false // the methods are found at what it points to
+	}
+	encoder, needsAddress := b.method(n.Type, func(p pair) reflect.Type { return p.encoder })
+	decoder, _ := b.method(n.Type, func(p pair) reflect.Type { return p.decoder })
+	if encoder == nil && decoder == nil {
+		return false
+	}
+	b.doubt()
+	n.Opaque = true
+	if encoder != nil && needsAddress && !addressable {
+		if b.format == Msgpack {
+			b.refuse(path, fmt.Sprintf("is a %v in a map, where msgpack cannot call its method %s", n.Type, encoder.encode()), "put a pointer to it there")
+			return true
+		}
+		encoder = nil // encoding/json goes on as if there were none
+	}
+	switch {
+	case encoder == nil:
+		if !decoder.raw && n.Type.Kind() != reflect.String {
+			b.refuse(path, fmt.Sprintf("is a %v, which has %s but not %s", n.Type, decoder.decode(), decoder.encode()), "give the type both methods")
+		}
+		b.lookInside(n, addressable, path)
+	case decoder == nil:
+		if !encoder.raw && n.Type.Kind() != reflect.String {
+			b.refuse(path, fmt.Sprintf("is a %v, which has %s but not %s", n.Type, encoder.encode(), encoder.decode()), "give the type both methods")
+		}
+		b.lookInside(n, addressable, path)
+	case b.format == Msgpack && encoder != decoder && !(encoder.raw && decoder.raw):
+		b.refuse(path, fmt.Sprintf("is a %v, which is written by %s and read by %s", n.Type, encoder.encode(), decoder.decode()), "give the type both methods of a pair")
+	case n.Type.Kind() == reflect.Struct:
+		b.promoted(n, *encoder, path)
+	}
+	return true
+}
+
+// method finds the first method of a kind, and says whether it needs a pointer to the value.
+func (b *builder) method(typ reflect.Type, of func(pair) reflect.Type) (_ *pair, needsAddress bool) {
+	for i := range pairs[b.format] {
+		if p := &pairs[b.format][i]; typ.Implements(of(*p)) {
+			return p, false
+		}
+	}
+	for i := range pairs[b.format] {
+		if p := &pairs[b.format][i]; reflect.PointerTo(typ).Implements(of(*p)) {
+			return p, true
+		}
+	}
+	return nil, false
+}
+
+// lookInside refuses what the default encoding of a type, or its default decoding, leaves out.
+func (b *builder) lookInside(n *Node, addressable bool, path string) {
+	if n.Type.Kind() == reflect.Struct {
+		inner := &Node{Type: n.Type}
+		b.structFields(inner, addressable, path)
+	}
+}
+
+// promoted refuses a struct whose encoder belongs to an embedded field, and so leaves out the other
+// fields.
+func (b *builder) promoted(n *Node, p pair, path string) {
+	if n.Type.NumField() < 2 {
+		return
+	}
+	embedded := ""
+	for field := range n.Type.Fields() {
+		if field.Anonymous && (field.Type.Implements(p.encoder) || reflect.PointerTo(field.Type).Implements(p.encoder)) {
+			embedded = field.Name
+		}
+	}
+	if embedded == "" || !isWrapper(n.Type, p.encode()) {
+		return
+	}
+	for field := range n.Type.Fields() {
+		if field.Name != embedded && field.Type.Size() > 0 && !b.format.LeavesOut(field) {
+			b.refuse(join(path, field.Name), fmt.Sprintf("is left out by %s, which %v has from its embedded %s", p.encode(), n.Type, embedded),
+				"give "+embedded+" a name, or the struct methods of its own")
+			return
+		}
+	}
+}
+
+// isWrapper reports whether the compiler made the method, as it does for methods of embedded fields.
+func isWrapper(typ reflect.Type, name string) bool {
+	m, ok := methodNamed(typ, name)
+	if !ok {
+		m, ok = methodNamed(reflect.PointerTo(typ), name)
+	}
+	if !ok {
+		return false
+	}
+	f := runtime.FuncForPC(m.Func.Pointer())
+	if f == nil {
+		return false
+	}
+	file, _ := f.FileLine(f.Entry())
+	return strings.Contains(file, "<autogenerated>")
+}
+
+// methodNamed spells the names out: with any other argument of MethodByName, the linker would keep
+// every method of every type in users' programs.
+func methodNamed(typ reflect.Type, name string) (m reflect.Method, ok bool) {
+	switch name {
+	case "EncodeMsgpack":
+		return typ.MethodByName("EncodeMsgpack")
+	case "MarshalMsgpack":
+		return typ.MethodByName("MarshalMsgpack")
+	case "MarshalBinary":
+		return typ.MethodByName("MarshalBinary")
+	case "MarshalText":
+		return typ.MethodByName("MarshalText")
+	case "MarshalJSON":
+		return typ.MethodByName("MarshalJSON")
+	}
+	return m, false
+}
