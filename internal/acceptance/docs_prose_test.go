@@ -69,7 +69,7 @@ var sentenceEnd = regexp.MustCompile(`[.!?][*_")]*\s`)
 func sentences(paragraph string) []string { return sentenceEnd.Split(paragraph+" ", -1) }
 
 func TestDocsSentencesAreShort(t *testing.T) {
-	for _, doc := range append(pages(t), "README.md", "SECURITY.md", "verify/spec/README.md", "verify/soak/README.md") {
+	for _, doc := range append(pages(t), "README.md", ".github/SECURITY.md", "verify/spec/README.md", "verify/soak/README.md") {
 		for _, paragraph := range paragraphs(readText(t, doc)) {
 			for _, sentence := range sentences(paragraph) {
 				assert.LessOrEqual(t, words(sentence), sentenceWords, "%s: %s", doc, sentence)
@@ -107,7 +107,7 @@ func TestDocsSayForWhomTheyAre(t *testing.T) {
 // The style guide's words that need explaining, in text for users.
 func TestDocsUsePlainWords(t *testing.T) {
 	private := regexp.MustCompile(`(?i)\b(?:nobody|somebody|those who|anew|under way|beside|of late|heeds?|comes? of|came to|whoever)\b`)
-	for _, doc := range append(pages(t), "README.md", "SECURITY.md", "verify/spec/README.md", "verify/soak/README.md") {
+	for _, doc := range append(pages(t), "README.md", ".github/SECURITY.md", "verify/spec/README.md", "verify/soak/README.md") {
 		for _, paragraph := range paragraphs(readText(t, doc)) {
 			assert.NotRegexp(t, private, paragraph, doc)
 		}

@@ -129,7 +129,7 @@ func pages(t *testing.T) []string {
 // documents are the Markdown files that have to be true.
 func documents(t *testing.T) []string {
 	t.Helper()
-	return append(pages(t), "README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md",
+	return append(pages(t), "README.md", ".github/CONTRIBUTING.md", ".github/SECURITY.md", "CHANGELOG.md",
 		"verify/spec/README.md", "verify/soak/README.md")
 }
 
