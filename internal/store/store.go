@@ -49,14 +49,15 @@ func luaSource(name string) string {
 
 func loadScript(name string) *redis.Script { return redis.NewScript(luaSource(name)) }
 
-// A Message is the first byte of what is published on the channel of a key.
+// A Message is the first byte of what is published on the channel of a key. A finished record is
+// published as it is stored, because a script that puts a letter before it copies it twice.
 type Message = byte
 
 const (
-	MessageRecord Message = 'R' // a finished record follows
-	MessageShared Message = 'S' // a finished record follows that is not stored: an ignored error
-	MessageFree   Message = 'F' // the record is gone: claim
-	MessageRead   Message = 'G' // something changed, or the record is too large to publish: read
+	MessageRecord Message = record.Version // a finished record
+	MessageShared Message = 'S'            // a finished record follows that is not stored: an ignored error
+	MessageFree   Message = 'F'            // the record is gone: claim
+	MessageRead   Message = 'G'            // something changed, or the record is too large to publish: read
 )
 
 // A Store speaks to Redis for one executor.
