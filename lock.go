@@ -45,7 +45,8 @@ type operation struct {
 	fingerprint []byte
 
 	lead    leadership
-	claimed bool // at least once
+	claimed bool   // at least once
+	running []byte // what the last claim stored, if it was made
 	buf     claimBuffer
 }
 
@@ -131,7 +132,8 @@ var errReleasesFull = errors.New("too many claims of unknown fate wait for their
 
 func (c *locker) claimRecord(op *operation, buf *claimBuffer, sent time.Time) []byte {
 	mine := c.running(op, 1, sent)
-	return mine.AppendTo(buf.running[:0])
+	op.running = mine.AppendTo(buf.running[:0])
+	return op.running
 }
 
 // afterClaim turns the reply to a claim that was sent at sent into its result.

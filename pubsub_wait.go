@@ -179,14 +179,21 @@ func (w *wait) timeoutErr() error {
 // outcomeIn returns the outcome in a message, if it is that of the execution waited for. Messages of other
 // executions can arrive, because Redis has one set of channels for all its databases.
 func (w *wait) outcomeIn(message []byte) (claimResult, bool) {
-	if len(message) == 0 || message[0] != store.MessageRecord && message[0] != store.MessageShared {
+	var raw []byte
+	stored := false
+	switch {
+	case len(message) == 0:
 		return claimResult{}, false
+	case message[0] == store.MessageRecord:
+		raw, stored = message, true
+	case message[0] == store.MessageShared:
+		raw = message[1:]
 	}
-	rec, err := record.Decode(message[1:])
+	rec, err := record.Decode(raw)
 	if err != nil || rec.Kind != record.KindDone || rec.Token != w.owner {
 		return claimResult{}, false
 	}
-	return claimResult{rec: rec, stored: message[0] == store.MessageRecord, waited: true}, true
+	return claimResult{rec: rec, stored: stored, waited: true}, true
 }
 
 // evaluate reports whether the result of a step ends the wait. If not, it schedules the next read. An

@@ -63,6 +63,9 @@ const (
 	FindingWrongClient FindingCode = "wrong-client"
 	// FindingShardDown: a shard of the Ring is down, and its keys go to other shards.
 	FindingShardDown FindingCode = "shard-down"
+	// FindingActiveActive: the server accepts writes that another master accepts as well, so that one key
+	// has two owners. Check knows it of KeyDB; it cannot tell a CRDT database from another one.
+	FindingActiveActive FindingCode = "active-active"
 	// FindingReplica: the server is a replica, and refuses writes or loses them.
 	FindingReplica FindingCode = "replica"
 	// FindingWritesRefused: the server refuses writes at the moment.

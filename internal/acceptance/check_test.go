@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -271,10 +272,12 @@ func (r rewriting) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pro
 	}
 }
 
+var versionLine = regexp.MustCompile(`redis_version:[^\r\n]*`)
+
 func version(v string) rewriting {
 	return rewriting{change: func(cmd redis.Cmder) {
 		if info, ok := cmd.(*redis.StringCmd); ok && cmd.Name() == "info" {
-			info.SetVal(strings.Replace(info.Val(), "redis_version:7.0.15", "redis_version:"+v, 1))
+			info.SetVal(versionLine.ReplaceAllLiteralString(info.Val(), "redis_version:"+v))
 		}
 	}}
 }
@@ -304,6 +307,45 @@ func TestCheckFindsOldVersions(t *testing.T) {
 		client := hookedCluster(t, map[string]redis.Hook{node.Addr(): version("6.2.14")}, node.Addr())
 		assert.Equal(t, []string{"unsafe old-version"}, codes(check(t, client)))
 	})
+}
+
+// infoOf changes what INFO tells.
+func infoOf(old, changed string) rewriting {
+	return rewriting{change: func(cmd redis.Cmder) {
+		if info, ok := cmd.(*redis.StringCmd); ok && cmd.Name() == "info" {
+			info.SetVal(strings.Replace(info.Val(), old, changed, 1))
+		}
+	}}
+}
+
+// Two masters that accept the same writes grant the same claim.
+func TestCheckFindsActiveActive(t *testing.T) {
+	server := redistest.Start(t, durable...)
+	setting := rewriting{change: func(cmd redis.Cmder) {
+		if got, ok := cmd.(*redis.MapStringStringCmd); ok && cmd.Args()[2] == "active-replica" {
+			got.SetVal(map[string]string{"active-replica": "yes"})
+		}
+	}}
+	for name, hook := range map[string]rewriting{
+		"with a peer":    infoOf("role:master", "role:active-replica"),
+		"without a peer": setting,
+	} {
+		client := server.Client(t)
+		client.AddHook(hook)
+		assert.Equal(t, []string{"unsafe active-active"}, codes(check(t, client)), name)
+	}
+}
+
+// Valkey tells its mode and version under names of its own; redis_version is then not its version.
+func TestCheckReadsValkey(t *testing.T) {
+	server := redistest.Start(t, durable...)
+	client := server.Client(t)
+	client.AddHook(rewriting{change: func(cmd redis.Cmder) {
+		if info, ok := cmd.(*redis.StringCmd); ok && cmd.Name() == "info" {
+			info.SetVal("redis_version:6.2.0\r\nvalkey_version:9.1.2\r\nserver_mode:sentinel\r\n")
+		}
+	}})
+	assert.Equal(t, []string{"unsafe wrong-client"}, codes(check(t, client)))
 }
 
 // hookedCluster has hooks on the clients of single nodes.

@@ -46,6 +46,7 @@ func (s *inspection) inspect(ctx context.Context) *inspection {
 		s.checkPersistence()
 		s.checkReplication()
 	}
+	s.checkActiveActive()
 	s.checkConfig()
 	if s.err == nil && known {
 		s.checkClock(ctx)
@@ -116,7 +117,7 @@ func (s *inspection) readInfo(ctx context.Context) {
 // readConfig asks for parameters one by one: a pattern that has them all has passwords as well.
 func (s *inspection) readConfig(ctx context.Context) {
 	var cmds []redis.Cmder
-	for _, parameter := range []string{"save", "appendfsync", "client-output-buffer-limit", "cluster-node-timeout"} {
+	for _, parameter := range []string{"save", "appendfsync", "client-output-buffer-limit", "cluster-node-timeout", "active-replica"} {
 		cmds = append(cmds, redis.NewMapStringStringCmd(ctx, "config", "get", parameter))
 	}
 	if !s.ask(ctx, cmds...) {
@@ -126,7 +127,7 @@ func (s *inspection) readConfig(ctx context.Context) {
 	for _, cmd := range cmds {
 		if cmd.Err() != nil {
 			s.notChecked("CONFIG GET", "+config|get (which shows the server's passwords, too)",
-				"save, appendfsync, client-output-buffer-limit and cluster-node-timeout", cmd.Err())
+				"save, appendfsync, client-output-buffer-limit, cluster-node-timeout and KeyDB's active-replica", cmd.Err())
 			return
 		}
 		maps.Copy(s.config, cmd.(*redis.MapStringStringCmd).Val())
@@ -135,10 +136,23 @@ func (s *inspection) readConfig(ctx context.Context) {
 
 func (s *inspection) inCluster() bool { return s.info["cluster_enabled"] == "1" }
 
+// mode is "standalone", "sentinel" or "cluster". Valkey calls it server_mode unless it imitates Redis.
+func (s *inspection) mode() string { return cmp.Or(s.info["server_mode"], s.info["redis_mode"]) }
+
+// checkActiveActive finds a KeyDB that accepts writes that its peers accept as well. INFO says so only
+// while it has a peer, CONFIG GET always.
+func (s *inspection) checkActiveActive() {
+	if s.info["role"] != "active-replica" && s.config["active-replica"] != "yes" {
+		return
+	}
+	s.find(idemcheck.FindingActiveActive, idemcheck.SeverityUnsafe, "Set active-replica no, and use one master with replicas",
+		"active-replica is on: two masters grant the same claim, so fn runs twice")
+}
+
 func (s *inspection) checkKind() {
 	_, single := s.core.Servers.Client.(*redis.Client)
 	switch {
-	case s.info["redis_mode"] == "sentinel":
+	case s.mode() == "sentinel":
 		s.find(idemcheck.FindingWrongClient, idemcheck.SeverityUnsafe, "Use redis.NewFailoverClient, with this address among its SentinelAddrs",
 			"the server is a Sentinel, which stores nothing")
 	case single && s.inCluster():
@@ -163,6 +177,9 @@ const (
 )
 
 func (s *inspection) checkVersion() {
+	if s.info["valkey_version"] != "" { // redis_version is then the version of Redis that it imitates
+		return
+	}
 	told := s.info["redis_version"]
 	major, rest, _ := strings.Cut(told, ".")
 	minor, _, _ := strings.Cut(rest, ".")

@@ -11,7 +11,7 @@ import (
 
 // A record is what one Redis string holds. Its bytes are, in this order:
 //
-//	version      1 byte, recordVersion
+//	version      1 byte, Version
 //	kind         1 byte, 'R' running or 'D' done
 //	token        16 bytes, who wrote it; scripts compare these first 18 bytes
 //	detail       1 byte: running, 1 for Refuse; done, the outcome
@@ -41,7 +41,8 @@ type Record struct {
 }
 
 const (
-	recordVersion = 1
+	// Version is the first byte of a record. No message that is not a record may begin with it.
+	Version = 1
 
 	HeadSize           = 18 // version, kind, token
 	MaxFingerprintSize = 32
@@ -78,7 +79,7 @@ func (r *Record) Encode() []byte {
 
 // appendTo encodes the record into b, which is empty.
 func (r *Record) AppendTo(b []byte) []byte {
-	b = append(b, recordVersion, r.Kind)
+	b = append(b, Version, r.Kind)
 	b = append(b, r.Token[:]...)
 	b = append(b, r.detail())
 	b = binary.AppendUvarint(b, uint64(r.Attempt))
@@ -107,7 +108,7 @@ func (r *Record) detail() byte {
 
 // head is how the encoded record begins, which tells it from every other one.
 func (r *Record) Head() []byte {
-	return append([]byte{recordVersion, r.Kind}, r.Token[:]...)
+	return append([]byte{Version, r.Kind}, r.Token[:]...)
 }
 
 // payloadIn is the payload of an encoded record, size bytes long.
@@ -130,8 +131,8 @@ func (r *Record) decode(b []byte) error {
 	if len(b) == 0 {
 		return Corrupt("is empty")
 	}
-	if b[0] != recordVersion {
-		return Corrupt("has version %d, this library reads %d", b[0], recordVersion)
+	if b[0] != Version {
+		return Corrupt("has version %d, this library reads %d", b[0], Version)
 	}
 	if len(b) < HeadSize+crc32.Size {
 		return Corrupt("is %d bytes long, too short", len(b))

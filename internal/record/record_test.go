@@ -44,7 +44,7 @@ func doneRecord() *Record {
 }
 
 // golden holds the records as they are stored. Records outlive the program that wrote them: a
-// change of these bytes needs a new recordVersion.
+// change of these bytes needs a new Version.
 var golden = map[string]struct {
 	record *Record
 	hex    []string
@@ -81,7 +81,7 @@ func TestRecordBytes(t *testing.T) {
 
 // The numbers inside records are stored, so they must not move.
 func TestRecordNumbers(t *testing.T) {
-	assert.EqualValues(t, 1, recordVersion)
+	assert.EqualValues(t, 1, Version)
 	assert.Equal(t, []Outcome{1, 2, 3, 4, 5}, []Outcome{OutcomeValue, OutcomeError, OutcomePanic, OutcomeInterrupted, OutcomeValueNotKept})
 	assert.Equal(t, []CodecID{0, 1, 2, 3}, []CodecID{CodecCustom, CodecMsgpack, CodecJSON, CodecRaw})
 }
@@ -122,7 +122,7 @@ func TestRecordRoundTrip(t *testing.T) {
 func TestRecordHeadIsWhatScriptsCompare(t *testing.T) {
 	for _, r := range []*Record{runningRecord(), doneRecord()} {
 		head := r.Encode()[:HeadSize]
-		assert.EqualValues(t, recordVersion, head[0])
+		assert.EqualValues(t, Version, head[0])
 		assert.Equal(t, r.Kind, head[1])
 		assert.Equal(t, goldenToken[:], head[2:18])
 	}

@@ -60,7 +60,8 @@ type Server struct {
 	port  int
 	args  []string
 	dir   string
-	ready string // what its log says when it takes connections
+	ready string        // what its log says when it takes connections
+	limit time.Duration // how long Run waits for that line
 
 	mu   sync.Mutex
 	cmd  *exec.Cmd
@@ -120,7 +121,7 @@ func start(configure func(*Server) error) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{dir: dir, ready: "eady to accept connections"}
+	s := &Server{dir: dir, ready: "eady to accept connections", limit: time.Minute}
 	for range 5 { // the port may be taken between its choice and its use
 		if s.port, err = freePort(); err != nil {
 			break
@@ -172,15 +173,18 @@ func (s *Server) Run() error {
 		return err
 	}
 	var log strings.Builder
+	life := s.life
+	limit := time.AfterFunc(s.limit, func() { _ = life.Close() }) // ends the server, and with it its log
+	defer limit.Stop()
 	for lines := bufio.NewScanner(out); lines.Scan(); {
-		if strings.Contains(lines.Text(), s.ready) {
+		if strings.Contains(lines.Text(), s.ready) && limit.Stop() {
 			go drain(out)
 			return nil
 		}
 		log.WriteString(lines.Text() + "\n")
 	}
 	s.kill()
-	return fmt.Errorf("redis-server did not start:\n%s", &log)
+	return fmt.Errorf("redis-server did not log %q within %v:\n%s", s.ready, s.limit, &log)
 }
 
 // drain reads what the server has to say for as long as it lives.

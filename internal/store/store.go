@@ -49,14 +49,15 @@ func luaSource(name string) string {
 
 func loadScript(name string) *redis.Script { return redis.NewScript(luaSource(name)) }
 
-// A Message is the first byte of what is published on the channel of a key.
+// A Message is the first byte of what is published on the channel of a key. A finished record is
+// published as it is stored, because a script that puts a letter before it copies it twice.
 type Message = byte
 
 const (
-	MessageRecord Message = 'R' // a finished record follows
-	MessageShared Message = 'S' // a finished record follows that is not stored: an ignored error
-	MessageFree   Message = 'F' // the record is gone: claim
-	MessageRead   Message = 'G' // something changed, or the record is too large to publish: read
+	MessageRecord Message = record.Version // a finished record
+	MessageShared Message = 'S'            // a finished record follows that is not stored: an ignored error
+	MessageFree   Message = 'F'            // the record is gone: claim
+	MessageRead   Message = 'G'            // something changed, or the record is too large to publish: read
 )
 
 // A Store speaks to Redis for one executor.
@@ -72,6 +73,7 @@ type Store struct {
 	scriptClaim  atomic.Bool // the server is older than 7.0 and refused SET with NX and GET
 
 	publishArg, limitArg any // Publish and MessageLimit boxed once: arguments of each commit
+	compare              comparing
 }
 
 // New returns a Store. Records larger than messageLimit bytes are not published; waiters read them.
@@ -93,6 +95,7 @@ func New(client redis.UniversalClient, messageLimit int, ack Ack) *Store {
 
 // Close returns when no pipeline is in flight. No method may be in flight either.
 func (s *Store) Close() {
+	s.compare.publishing.Wait()
 	if s.batcher != nil {
 		s.batcher.Wait()
 	}
@@ -186,33 +189,6 @@ func (s *Store) setNX(ctx context.Context, name string, running []byte, px any) 
 		return nil, nil
 	}
 	return nil, err
-}
-
-// Commit stores a finished record and publishes it. stored is false if another owner's record is there:
-// the token in the record fences the commit. With an error, whether it was stored is unknown.
-func (s *Store) Commit(ctx context.Context, via pipeline.Processor, name string, done []byte, ttl time.Duration) (stored bool, err error) {
-	var cmd *redis.Cmd
-	if s.Ack.Replicas > 0 {
-		cmd, err = s.run(ctx, commitScript, name, done, ttl.Milliseconds(), s.Publish, s.MessageLimit)
-	} else {
-		cmd, err = s.commitVia(ctx, via, "evalsha", commitScript.Hash(), name, done, ttl)
-		if redis.HasErrorPrefix(err, "NOSCRIPT") {
-			cmd, err = s.commitVia(ctx, via, "eval", commitSource, name, done, ttl)
-		}
-	}
-	n, broken := cmd.Int()
-	if broken == nil && n == 0 {
-		return false, nil
-	}
-	err = cmp.Or(err, broken) // only the number 1 says that it is stored
-	return err == nil, err
-}
-
-// commitVia sends the commit as one command that can share a pipeline, which redis.Script cannot.
-func (s *Store) commitVia(ctx context.Context, via pipeline.Processor, verb, script, name string, done []byte, ttl time.Duration) (*redis.Cmd, error) {
-	cmd := redis.NewCmd(ctx, verb, script, one, name, done, ttl.Milliseconds(), s.publishArg, s.limitArg)
-	cmd.SetFirstKeyPos(3)
-	return cmd, s.Send(ctx, via, cmd)
 }
 
 // one is the number of keys of a script.

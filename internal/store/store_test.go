@@ -32,7 +32,7 @@ func TestOnlyTheOwnerWrites(t *testing.T) {
 
 	stranger := record.NewToken()
 	done := record.Record{Kind: record.KindDone, Token: stranger, Attempt: 1, At: time.Now(), Outcome: record.OutcomeValue}
-	stored, err := s.Commit(t.Context(), nil, name, done.Encode(), time.Hour)
+	stored, err := s.Commit(t.Context(), nil, &Commit{Name: name, Done: done.Encode(), TTL: time.Hour})
 	require.NoError(t, err)
 	assert.False(t, stored)
 	require.NoError(t, s.Release(t.Context(), &Release{Name: name, Token: stranger, Message: []byte{MessageFree}}))

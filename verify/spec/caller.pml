@@ -344,6 +344,9 @@ returned: /* performance.conclude */
   atomic {
     executing[me] = false;
     if
+#ifdef COMPARISON
+    :: goto compare
+#endif
     :: goto commit                                      /* a value, an error or a panic */
 #if REPLICAS == 0 /* else of no interest: nothing is lost with them */
     :: stays = true                                     /* abandon: nobody knows what it did */
@@ -361,6 +364,25 @@ returned: /* performance.conclude */
     finish(LEFT);
     goto done
   }
+
+#ifdef COMPARISON
+compare: /* Store.Commit: the script answers everything but the plain success */
+  atomic { send(COMPARE, 0, 0, false, false) }
+  atomic {
+#ifdef BREAK_PUBLISH_FIRST
+    linger(PUBLISH, token, 0, 0, false, false);
+#endif
+    if
+    :: fate == UNKNOWN -> fate = ANSWERED; goto commit
+    :: fate == ANSWERED ->
+       compareAndSet(server(me), token);
+       if
+       :: yes -> linger(PUBLISH, token, 0, 0, false, false); lease[me] = 0; finish(RECORDED); goto done
+       :: !yes -> goto commit
+       fi
+    fi
+  }
+#endif
 
 commit: /* performance.commit; its patience may end after any failure */
   atomic { send(COMMIT, 0, 0, false, false) }

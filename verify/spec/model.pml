@@ -79,7 +79,7 @@ byte pending[CALLERS]; /* what will be left of it if the command under way succe
 #define WAKE    1 /* the subscription stands, or stood: read */
 #define READ    2 /* 'G' */
 #define FREE    3 /* 'F' */
-#define RECORD  4 /* 'R' and the record */
+#define RECORD  4 /* the record */
 
 #ifdef NOTICES
 /* What a waiter knows. */

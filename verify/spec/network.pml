@@ -8,6 +8,8 @@
 #define COMMIT   3
 #define RELEASE  4
 #define TAKEOVER 5
+#define COMPARE  6 /* a commit by SET IFEQ */
+#define PUBLISH  7 /* its message */
 
 typedef Command {
   byte what, token, seen, attempt;
@@ -43,6 +45,10 @@ inline deliver(i) {
   :: what == CLAIM -> claimScript(to, token, refuse)
   :: what == RENEW -> renewScript(to, token)
   :: what == COMMIT -> commitScript(to, token)
+#ifdef COMPARISON
+  :: what == COMPARE -> compareAndSet(to, token)
+  :: what == PUBLISH -> publish(to, RECORD, token)
+#endif
   :: what == RELEASE -> releaseScript(to, token, attempt, refuse, flag)
   :: what == TAKEOVER -> takeOverScript(to, seen, token, attempt, refuse, flag)
   fi;

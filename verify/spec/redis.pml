@@ -102,6 +102,15 @@ inline commitScript(s, whose) {
   fi
 }
 
+/* SET IFEQ: the plain success of commitScript, without its message. Everything else says nothing. */
+inline compareAndSet(s, whose) {
+  yes = rec[s].kind == RUNNING && rec[s].token == whose;
+  if
+  :: yes -> supersede(whose); put(s, OUTCOME, whose, rec[s].attempt, 0, 0); outcome = whose
+  :: else
+  fi
+}
+
 #ifdef BREAK_NUMBER_DROPPED
 #define keeps(stays) false
 #else

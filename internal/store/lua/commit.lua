@@ -3,7 +3,7 @@
 -- ARGV[1]  the finished record, with the owner's token
 -- ARGV[2]  how long it lives, ms
 -- ARGV[3]  PUBLISH or SPUBLISH
--- ARGV[4]  the largest record, in bytes, that travels inside the message
+-- ARGV[4]  the largest record, in bytes, that is the message; of a larger one it is 'G'
 -- Returns 1 when the outcome is stored, now or by an earlier delivery of the same call,
 -- 0 when somebody else's record is there.
 -- A record starts with version (1 byte), kind (1 byte: R or D) and token (16 bytes).
@@ -17,7 +17,7 @@ if head ~= '' then
 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 if #ARGV[1] <= tonumber(ARGV[4]) then
-  redis.call(ARGV[3], KEYS[1], 'R' .. ARGV[1])
+  redis.call(ARGV[3], KEYS[1], ARGV[1])
 else
   redis.call(ARGV[3], KEYS[1], 'G')
 end

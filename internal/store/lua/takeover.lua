@@ -8,7 +8,8 @@
 --          that; -1 to replace it whatever is left of its lease. A record without an expiry is given
 --          lease + retention: a living owner renews that, and a dead one is taken over after it
 -- ARGV[5]  PUBLISH or SPUBLISH
--- ARGV[6]  the largest record, in bytes, that travels inside the message; -1 for no message
+-- ARGV[6]  the largest record, in bytes, that is the message; of a larger one it is 'G'; -1 for no
+--          message
 -- ARGV[7]  the channel of those who cache: the name up to the key, which is what they are told;
 --          '' to tell them nothing
 -- ARGV[8]  the lease, ms, of the record seen
@@ -41,7 +42,7 @@ redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
 local limit = tonumber(ARGV[6])
 if limit >= 0 then
   if #ARGV[2] <= limit then
-    redis.call(ARGV[5], KEYS[1], 'R' .. ARGV[2])
+    redis.call(ARGV[5], KEYS[1], ARGV[2])
   else
     redis.call(ARGV[5], KEYS[1], 'G')
   end
