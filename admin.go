@@ -71,6 +71,9 @@ type Status struct {
 	// Age is how long ago the execution began or, when it is over, was recorded, by the clocks of
 	// the two processes.
 	Age time.Duration
+	// Owner names the process that runs fn or, for StateAbandoned and StateInterrupted, that ran it last, as
+	// its WithOwner says.
+	Owner string
 	// LeaseLeft is how long the owner's lease still lasts, for StateRunning.
 	LeaseLeft time.Duration
 	// TTLLeft is how long the record still lasts.
@@ -159,6 +162,7 @@ func statusOf(got store.Reading) (Status, error) {
 		Age:     max(0, time.Since(rec.At)),
 		TTLLeft: max(0, got.TTL),
 		Size:    len(got.Raw),
+		Owner:   string(rec.Extensions.Get(record.FieldOwner)),
 	}
 	switch {
 	case rec.Kind == record.KindRunning && got.TTL < 0: // without an expiry: nothing says that the owner is dead
@@ -315,7 +319,7 @@ func (c *core) resolve(ctx context.Context, key string, cfg *runConfig, payload 
 
 // prepareResolve completes the record that replaces what was read, unless that must stay.
 func prepareResolve(settled *record.Record, got store.Reading, cfg *runConfig) (was Status, err error) {
-	settled.At, settled.Attempt, settled.Fingerprint = time.Now(), 1, cfg.fingerprint
+	settled.At, settled.Attempt, settled.Fingerprint, settled.Extensions = time.Now(), 1, cfg.fingerprint, nil
 	if was, err = statusOf(got); err != nil {
 		return was, err
 	}
@@ -334,6 +338,7 @@ func prepareResolve(settled *record.Record, got store.Reading, cfg *runConfig) (
 	}
 	settled.Attempt = rec.Attempt
 	settled.Fingerprint = firstNonEmpty(cfg.fingerprint, rec.Fingerprint)
+	settled.Extensions = settled.Extensions.Inherit(rec.Extensions)
 	return was, nil
 }
 

@@ -37,6 +37,7 @@ func newCore(cfg *config, s *store.Store, codec record.CodecID, encode func(any)
 		lease:    duration,
 		store:    s,
 		releases: release.New(s, duration, logger),
+		owner:    record.Extensions(nil).With(record.FieldOwner, []byte(cfg.owner)),
 	}
 	sharded := s.Publish == "SPUBLISH"
 	c := &core{
@@ -93,6 +94,7 @@ func (c *core) newOperation(key string, cfg *runConfig, nested bool, began time.
 		began:       began,
 		closing:     c.crowd.closingOf(nested),
 		fingerprint: cfg.fingerprint,
+		extensions:  c.owner,
 	}
 }
 

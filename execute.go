@@ -246,6 +246,7 @@ func (p *execution) doneRecord(outcome record.Outcome) *record.Record {
 		Attempt:     p.lease.Attempt,
 		At:          time.UnixMilli(p.ended.UnixMilli()), // as it is read from Redis
 		Fingerprint: p.op.fingerprint,
+		Extensions:  p.op.extensions.Without(record.FieldOwner),
 		Outcome:     outcome,
 		Codec:       p.codec,
 	}

@@ -27,6 +27,7 @@ type locker struct {
 	store    *store.Store
 	cache    *replaycache.Cache // nil when off
 	releases *release.Queue
+	owner    record.Extensions // of running records
 }
 
 // An operation is one Run on its way to a result: its name, its options, and the token that makes it
@@ -43,6 +44,9 @@ type operation struct {
 	// fingerprint goes into the record: the call's own or, if it has none, that of the execution it
 	// takes over from.
 	fingerprint []byte
+	// extensions are the record's, also with those of an execution it takes over from that this code does
+	// not know.
+	extensions record.Extensions
 
 	lead    leadership
 	claimed bool   // at least once
@@ -93,6 +97,7 @@ func (c *locker) running(op *operation, attempt uint32, at time.Time) record.Rec
 		Attempt:     attempt,
 		At:          at,
 		Fingerprint: op.fingerprint,
+		Extensions:  op.extensions,
 		Refuse:      op.cfg.interrupted == Refuse,
 		Lease:       c.lease,
 		Retention:   op.cfg.retention,
@@ -290,6 +295,7 @@ func (c *locker) takeOver(ctx context.Context, op *operation, dead claimResult) 
 	sent := time.Now()
 	next := c.running(op, dead.rec.Attempt+1, sent)
 	next.Fingerprint = firstNonEmpty(op.cfg.fingerprint, dead.rec.Fingerprint)
+	next.Extensions = op.extensions.Inherit(dead.rec.Extensions)
 	ttl := c.lease + op.cfg.retention
 	if refuse {
 		next = interrupted(dead.rec, op.token)
@@ -299,10 +305,10 @@ func (c *locker) takeOver(ctx context.Context, op *operation, dead claimResult) 
 	switch {
 	case err != nil:
 		if !refuse {
-			own := op.fingerprint
-			op.fingerprint = next.Fingerprint // it stays with the record
+			fingerprint, extensions := op.fingerprint, op.extensions
+			op.fingerprint, op.extensions = next.Fingerprint, next.Extensions // they stay with the record
 			c.releaseInBackground(op, next.Attempt)
-			op.fingerprint = own
+			op.fingerprint, op.extensions = fingerprint, extensions
 		}
 		return claimResult{}, storeError(ctx, err)
 	case taken:
@@ -312,7 +318,7 @@ func (c *locker) takeOver(ctx context.Context, op *operation, dead claimResult) 
 	case taken && refuse:
 		return claimResult{rec: &next, stored: true}, nil
 	case taken:
-		op.fingerprint = next.Fingerprint
+		op.fingerprint, op.extensions = next.Fingerprint, next.Extensions
 		return c.newLease(ctx, op, next.Attempt, sent)
 	case len(instead) == 0: // forgotten in between
 		return c.claim(ctx, op)
@@ -332,6 +338,7 @@ func interrupted(dead *record.Record, by record.Token) record.Record {
 		Attempt:     dead.Attempt,
 		At:          time.Now(),
 		Fingerprint: dead.Fingerprint,
+		Extensions:  dead.Extensions,
 		Outcome:     record.OutcomeInterrupted,
 	}
 }

@@ -5,8 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"regexp"
+	"strings"
+	"sync"
 	"time"
 
+	"github.com/idempotent-go/idempotent/internal/record"
 	"github.com/idempotent-go/idempotent/internal/rediserr"
 )
 
@@ -110,6 +115,31 @@ func (k EventKind) String() string {
 	}
 	return eventNames[k]
 }
+
+// WithOwner sets the name of this process in the records of executions that it runs, for people who look for
+// the owner of a key: 1 to 64 printable ASCII characters. The default is host name and process id, as in
+// "web-1:4711". It is stored in Redis, so it must not be a secret.
+func WithOwner(name string) Option {
+	return option(func(c *config) { c.owner = name })
+}
+
+var ownerPattern = regexp.MustCompile(`^[ -~]{1,64}$`)
+
+// processName is the default of WithOwner.
+var processName = sync.OnceValue(func() string {
+	host, err := os.Hostname()
+	host = strings.Map(func(r rune) rune {
+		if r <= ' ' || r > '~' {
+			return '_'
+		}
+		return r
+	}, host)
+	if err != nil || host == "" {
+		host = "unknown"
+	}
+	pid := fmt.Sprintf(":%d", os.Getpid())
+	return host[:min(len(host), record.MaxOwnerSize-len(pid))] + pid
+})
 
 // events tells observers and the log what an executor does.
 type events struct {

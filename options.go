@@ -45,6 +45,7 @@ type config struct {
 	hooks        any // Hooks[T]
 	errors       *ErrorRegistry
 	observers    []Observer
+	owner        string
 	logger       *slog.Logger
 	given, twice []string // options that may be given once
 	run          runConfig
@@ -80,6 +81,7 @@ func defaultConfig(namespace string) config {
 		lease:        DefaultLease,
 		messageLimit: DefaultMessageLimit,
 		errors:       NewErrorRegistry(),
+		owner:        processName(),
 		logger:       slog.New(slog.DiscardHandler),
 		run:          runConfig{ttl: DefaultTTL, waitTimeout: DefaultWaitTimeout},
 	}

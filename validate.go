@@ -42,6 +42,9 @@ func validateConfig(c *config, client redis.UniversalClient) error {
 			errs = append(errs, invalid("WithObserver", "observer", "nil", "an observer"))
 		}
 	}
+	if !ownerPattern.MatchString(c.owner) {
+		errs = append(errs, invalid("WithOwner", "name", fmt.Sprintf("%.70q", c.owner), ownerPattern.String()))
+	}
 	if c.errors == nil {
 		errs = append(errs, invalid("WithErrors", "registry", "nil", "a registry"))
 	} else if c.errors.err != nil {

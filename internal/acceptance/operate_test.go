@@ -14,7 +14,7 @@ import (
 
 func TestPeek(t *testing.T) {
 	inFakeTime(t, func(w *world) {
-		x := w.executor(idempotent.WithTTL(24*time.Hour), idempotent.WithErrorTTL(time.Hour))
+		x := w.executor(idempotent.WithTTL(24*time.Hour), idempotent.WithErrorTTL(time.Hour), idempotent.WithOwner("web-1:1"))
 		p := w.provider()
 		peek := func(key string) idempotent.Status {
 			s, err := x.Peek(w.Context(), key)
@@ -30,7 +30,7 @@ func TestPeek(t *testing.T) {
 		require.Positive(w, s.Size)
 		s.Size = 0
 		require.Equal(w, idempotent.Status{
-			State: idempotent.StateRunning, Attempt: 1, Age: time.Second, LeaseLeft: w.lease - time.Second, TTLLeft: 24*time.Hour + w.lease - time.Second,
+			State: idempotent.StateRunning, Attempt: 1, Owner: "web-1:1", Age: time.Second, LeaseLeft: w.lease - time.Second, TTLLeft: 24*time.Hour + w.lease - time.Second,
 		}, s)
 		p.answer("charged", nil)
 		c.returned(w, "charged")

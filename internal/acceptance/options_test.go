@@ -31,6 +31,9 @@ func TestBadOptions(t *testing.T) {
 		{"codec of another type, nil", idempotent.WithCodec[other](nil), []string{"WithCodec", "Other", "string"}},
 		{"hooks of another type", idempotent.WithHooks(idempotent.Hooks[other]{}), []string{"WithHooks", "Other", "string"}},
 		{"errors, nil", idempotent.WithErrors(nil), []string{"WithErrors", "nil", "registry"}},
+		{"owner, empty", idempotent.WithOwner(""), []string{"WithOwner", `""`}},
+		{"owner, 65 characters", idempotent.WithOwner(strings.Repeat("o", 65)), []string{"WithOwner", `"oooo`, "64"}},
+		{"owner, line break", idempotent.WithOwner("a\nb"), []string{"WithOwner", `a\nb`}},
 		{"observer, nil", idempotent.WithObserver(nil), []string{"WithObserver", "nil", "observer"}},
 		{"observer, nil pointer", idempotent.WithObserver((*nothing)(nil)), []string{"WithObserver", "nil", "observer"}},
 		{"observer, nil function", idempotent.WithObserver(idempotent.ObserverFunc(nil)), []string{"WithObserver", "nil", "observer"}},
@@ -172,6 +175,7 @@ func TestGoodOptions(t *testing.T) {
 		"logger":                 idempotent.WithLogger(slog.Default()),
 		"own codec of that type": idempotent.WithCodec[string](codecOf[string]{}),
 		"no hooks":               idempotent.WithHooks(idempotent.Hooks[string]{}),
+		"owner":                  idempotent.WithOwner("web-1 " + strings.Repeat("~", 58)),
 		"observer":               idempotent.WithObserver(idempotent.ObserverFunc(func(context.Context, idempotent.Event) {})),
 	} {
 		t.Run(name, func(t *testing.T) {

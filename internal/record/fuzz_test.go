@@ -17,11 +17,11 @@ import (
 func FuzzRecord(f *testing.F) {
 	for _, g := range golden {
 		raw := g.record.Encode()
-		f.Add(raw, raw[2:18], uint32(1), uint64(1), []byte("f"), true, uint8(0), uint8(1), []byte("p"), uint16(3))
-		f.Add(raw[:len(raw)-crc32.Size], raw[2:18], uint32(300), uint64(1793218500123), []byte{}, false, uint8(2), uint8(0), []byte{}, uint16(0))
+		f.Add(raw, raw[2:18], uint32(1), uint64(1), []byte("f"), true, uint8(0), uint8(1), []byte("p"), []byte{}, uint16(3))
+		f.Add(raw[:len(raw)-crc32.Size], raw[2:18], uint32(300), uint64(1793218500123), []byte{}, false, uint8(2), uint8(0), []byte{}, []byte{1, 1, 7, 9, 1, 7}, uint16(0))
 	}
-	f.Add([]byte("hello"), []byte{}, uint32(0), uint64(0), bytes.Repeat([]byte{1}, 40), true, uint8(9), uint8(255), []byte("\x01R"), uint16(65535))
-	f.Fuzz(func(t *testing.T, raw, id []byte, attempt uint32, number uint64, print []byte, running bool, detail, codec uint8, payload []byte, flip uint16) {
+	f.Add([]byte("hello"), []byte{}, uint32(0), uint64(0), bytes.Repeat([]byte{1}, 40), true, uint8(9), uint8(255), []byte("\x01R"), []byte{9, 2, 7}, uint16(65535))
+	f.Fuzz(func(t *testing.T, raw, id []byte, attempt uint32, number uint64, print []byte, running bool, detail, codec uint8, payload, extensions []byte, flip uint16) {
 		onlyWhatEncodeWrites(t, raw)
 		onlyWhatEncodeWrites(t, binary.LittleEndian.AppendUint32(bytes.Clone(raw), crc32.Checksum(raw, castagnoli)))
 
@@ -31,6 +31,7 @@ func FuzzRecord(f *testing.F) {
 			Fingerprint: append([]byte{}, print[:min(len(print), MaxFingerprintSize)]...),
 		}
 		copy(want.Token[:], id)
+		want.Extensions = someExtensions(extensions)
 		if running {
 			want.Kind = KindRunning
 			want.Refuse = detail%2 == 1
@@ -38,7 +39,7 @@ func FuzzRecord(f *testing.F) {
 			want.Retention = time.Duration(attempt) * time.Millisecond
 		} else {
 			want.Kind = KindDone
-			want.Outcome = OutcomeValue + Outcome(detail%4)
+			want.Outcome = OutcomeValue + Outcome(detail%5)
 			want.Codec = CodecID(codec)
 			want.Payload = append([]byte{}, payload...)
 		}
@@ -52,6 +53,66 @@ func FuzzRecord(f *testing.F) {
 		_, err = Decode(encoded)
 		require.ErrorIs(t, err, ErrCorrupt)
 	})
+}
+
+// someExtensions makes fields of any bytes: each gives a number, a length and a value's byte.
+func someExtensions(of []byte) (e Extensions) {
+	for len(of) >= 3 {
+		next := e.With(Field(max(of[0], 1)), bytes.Repeat(of[2:3], max(int(of[1]), 1)))
+		if len(next) <= MaxExtensionsSize {
+			e = next
+		}
+		of = of[3:]
+	}
+	return e
+}
+
+// FuzzExtensions: what is written under a number is found there and nowhere else; fields that this code
+// does not know outlive a take-over unchanged, and the result can be decoded.
+func FuzzExtensions(f *testing.F) {
+	f.Add([]byte{9, 4, 1, 3, 2, 5}, []byte{1, 9, 'm', 2, 25, 0}, byte(3), []byte("value"))
+	f.Add([]byte{200, 255, 1, 100, 250, 2}, []byte{1, 64, 'm', 2, 25, 0}, byte(255), []byte{})
+	f.Fuzz(func(t *testing.T, dead, own []byte, number byte, value []byte) {
+		before, mine := someExtensions(dead), someExtensions(own).known()
+		untouched := bytes.Clone(before)
+		next := mine.Inherit(before)
+		require.True(t, next.wellFormed())
+		require.LessOrEqual(t, len(next), MaxExtensionsSize)
+		for f, value := range before.fields {
+			if !f.known() {
+				require.Equal(t, value, next.Get(f))
+			}
+		}
+		for f := range next.fields {
+			require.True(t, len(before.Get(f)) > 0 || len(mine.Get(f)) > 0)
+			require.True(t, !f.known() || bytes.Equal(mine.Get(f), next.Get(f)), "of the dead owner")
+		}
+
+		changed, number := Field(max(number, 1)), max(number, 1)
+		value = append([]byte{number}, value[:min(len(value), 254)]...)
+		with := before.With(changed, value)
+		require.True(t, with.wellFormed())
+		require.Equal(t, value, with.Get(changed))
+		without := with.Without(changed)
+		require.True(t, without.wellFormed())
+		require.Nil(t, without.Get(changed))
+		for f, value := range before.fields {
+			if f != changed {
+				require.Equal(t, value, with.Get(f))
+				require.Equal(t, value, without.Get(f))
+			}
+		}
+		require.Equal(t, untouched, []byte(before), "extensions are shared, and must not change")
+	})
+}
+
+func (e Extensions) known() (known Extensions) {
+	for f, value := range e.fields {
+		if f.known() {
+			known = known.With(f, value[:min(len(value), MaxOwnerSize)])
+		}
+	}
+	return known
 }
 
 func onlyWhatEncodeWrites(t *testing.T, raw []byte) {

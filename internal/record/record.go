@@ -18,6 +18,7 @@ import (
 //	attempt      uvarint, 1 for the first execution
 //	at           uvarint, Unix ms of the writer's clock, for people only
 //	fingerprint  1 byte length, then the bytes
+//	extensions   uvarint length, then the fields; see [Extensions]
 //	running:     lease and retention, uvarint ms each
 //	done:        codec, 1 byte, then the payload
 //	checksum     4 bytes, CRC-32C of all before, little endian
@@ -27,6 +28,7 @@ type Record struct {
 	Attempt     uint32
 	At          time.Time
 	Fingerprint []byte
+	Extensions  Extensions // nil without any
 
 	// running
 	Refuse    bool
@@ -70,11 +72,12 @@ const (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// maxRunningSize is how long a running record can become, but for its fingerprint.
-const MaxRunningSize = HeadSize + 3 + 3*binary.MaxVarintLen64 + binary.MaxVarintLen32 + crc32.Size
+// MaxRunningSize is the size of a running record at most, but for its fingerprint and for extensions that this
+// code does not know.
+const MaxRunningSize = HeadSize + 5 + knownFieldsSize + 3*binary.MaxVarintLen64 + binary.MaxVarintLen32 + crc32.Size
 
 func (r *Record) Encode() []byte {
-	return r.AppendTo(make([]byte, 0, MaxRunningSize+len(r.Fingerprint)+len(r.Payload)))
+	return r.AppendTo(make([]byte, 0, MaxRunningSize+len(r.Fingerprint)+len(r.Extensions)+len(r.Payload)))
 }
 
 // appendTo encodes the record into b, which is empty.
@@ -86,6 +89,8 @@ func (r *Record) AppendTo(b []byte) []byte {
 	b = binary.AppendUvarint(b, uint64(max(r.At.UnixMilli(), 0)))
 	b = append(b, byte(len(r.Fingerprint)))
 	b = append(b, r.Fingerprint...)
+	b = binary.AppendUvarint(b, uint64(len(r.Extensions)))
+	b = append(b, r.Extensions...)
 	if r.Kind == KindRunning {
 		b = binary.AppendUvarint(b, uint64(r.Lease.Milliseconds()))
 		b = binary.AppendUvarint(b, uint64(r.Retention.Milliseconds()))
@@ -147,6 +152,7 @@ func (r *Record) decode(b []byte) error {
 	attempt := in.uvarint()
 	at := in.uvarint()
 	r.Fingerprint = in.take(int(in.byte()))
+	r.Extensions = in.extensions()
 	switch r.Kind {
 	case KindRunning:
 		r.Refuse = detail == 1
@@ -214,6 +220,20 @@ func (r *reader) uvarint() uint64 {
 	}
 	r.take(n)
 	return v
+}
+
+func (r *reader) extensions() Extensions {
+	size := r.uvarint()
+	if size == 0 {
+		return nil
+	}
+	if size > MaxExtensionsSize {
+		r.bad = true
+		return nil
+	}
+	e := Extensions(r.take(int(size)))
+	r.bad = r.bad || !e.wellFormed()
+	return e
 }
 
 func (r *reader) millis() time.Duration {

@@ -24,6 +24,7 @@ func runningRecord() *Record {
 		Attempt:     3,
 		At:          time.UnixMilli(1793218500123),
 		Fingerprint: []byte{1, 2, 3, 4, 5},
+		Extensions:  Extensions{1, 2, 'm', '1', 9, 1, 0xee},
 		Refuse:      true,
 		Lease:       10 * time.Second,
 		Retention:   24 * time.Hour,
@@ -53,15 +54,17 @@ var golden = map[string]struct {
 		"01", "52", "a0a1a2a3a4a5a6a7a8a9aaabacadaeaf", // version, kind, token
 		"01", "03", "9bac9ba19834", // Refuse, attempt, at
 		"05", "0102030405", // fingerprint
+		"07", "01026d31", "0901ee", // extensions: owner, one that this code does not know
 		"904e", "80b89929", // lease, retention
-		"7dd8d40e", // checksum
+		"0ef01456", // checksum
 	}},
 	"done": {doneRecord(), []string{
 		"01", "44", "a0a1a2a3a4a5a6a7a8a9aaabacadaeaf", // version, kind, token
 		"01", "ac02", "9bac9ba19834", // value, attempt, at
 		"00",                     // no fingerprint
+		"00",                     // no extensions
 		"01", "a763686172676564", // codec, payload
-		"657d87fa", // checksum
+		"900346b6", // checksum
 	}},
 }
 
@@ -108,6 +111,9 @@ func TestRecordRoundTrip(t *testing.T) {
 		"done, large payload":        change(doneRecord, func(r *Record) { r.Payload = bytes.Repeat([]byte{0, 0xff}, 1<<19) }),
 		"done, payload like records": change(doneRecord, func(r *Record) { r.Payload = runningRecord().Encode() }),
 		"done, unknown codec":        change(doneRecord, func(r *Record) { r.Codec = 200 }),
+		"done, largest extensions":   change(doneRecord, func(r *Record) { r.Extensions = largestExtensions() }),
+		"running, an unknown field":  change(runningRecord, func(r *Record) { r.Extensions = Extensions{200, 3, 1, 2, 3} }),
+		"running, owner and origin":  change(runningRecord, func(r *Record) { r.Extensions = knownExtensions() }),
 		"done, token of zeros":       change(doneRecord, func(r *Record) { r.Token = Token{} }),
 	}
 	for name, want := range tests {
@@ -132,11 +138,11 @@ func TestRecordOverhead(t *testing.T) {
 	payload := []byte("payload")
 	r := doneRecord()
 	r.Attempt, r.Fingerprint, r.Payload = 1, bytes.Repeat([]byte{7}, MaxFingerprintSize), payload
-	assert.LessOrEqual(t, len(r.Encode())-len(payload), 64)
+	assert.LessOrEqual(t, len(r.Encode())-len(payload), 65)
 	r.At = time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC)
-	assert.LessOrEqual(t, len(r.Encode())-len(payload), 64)
+	assert.LessOrEqual(t, len(r.Encode())-len(payload), 65)
 	r.Attempt = 100
-	assert.LessOrEqual(t, len(r.Encode())-len(payload), 64)
+	assert.LessOrEqual(t, len(r.Encode())-len(payload), 65)
 }
 
 func TestPayloadInIsTheRecordsOwn(t *testing.T) {
@@ -195,31 +201,40 @@ func TestRecordRefusesWhatEncodeDoesNotWrite(t *testing.T) {
 	tests := map[string][]byte{
 		"nothing":                        nil,
 		"no more than a checksum":        sum(),
-		"version 0":                      sum("00", "52", token, "0001", at, "00", times),
-		"version 2":                      sum("02", "52", token, "0001", at, "00", times),
-		"version 2, done":                sum("02", "44", token, "0101", at, "00", "01", "c0"),
-		"unknown kind":                   sum("01", "53", token, "0001", at, "00", times),
-		"kind in lower case":             sum("01", "72", token, "0001", at, "00", times),
+		"version 0":                      sum("00", "52", token, "0001", at, "00", "00", times),
+		"version 2":                      sum("02", "52", token, "0001", at, "00", "00", times),
+		"version 2, done":                sum("02", "44", token, "0101", at, "00", "00", "01", "c0"),
+		"unknown kind":                   sum("01", "53", token, "0001", at, "00", "00", times),
+		"kind in lower case":             sum("01", "72", token, "0001", at, "00", "00", times),
 		"head alone":                     sum("01", "52", token),
-		"running, unknown detail":        sum("01", "52", token, "0201", at, "00", times),
-		"running, attempt 0":             sum("01", "52", token, "0000", at, "00", times),
-		"running, attempt too long":      sum("01", "52", token, "00", "8100", at, "00", times),
-		"running, attempt over 32 bits":  sum("01", "52", token, "00", "8080808010", at, "00", times),
-		"running, attempt over 64 bits":  sum("01", "52", token, "00", "ffffffffffffffffff7f", at, "00", times),
+		"running, unknown detail":        sum("01", "52", token, "0201", at, "00", "00", times),
+		"running, attempt 0":             sum("01", "52", token, "0000", at, "00", "00", times),
+		"running, attempt too long":      sum("01", "52", token, "00", "8100", at, "00", "00", times),
+		"running, attempt over 32 bits":  sum("01", "52", token, "00", "8080808010", at, "00", "00", times),
+		"running, attempt over 64 bits":  sum("01", "52", token, "00", "ffffffffffffffffff7f", at, "00", "00", times),
 		"running, endless attempt":       sum("01", "52", token, "00", "ffffffffffffffffffffff"),
-		"running, time out of range":     sum("01", "52", token, "0001", "ffffffffffffffffff01", "00", times),
-		"running, fingerprint too long":  sum("01", "52", token, "0001", at, "21", strings.Repeat("07", 33), times),
-		"running, fingerprint cut":       sum("01", "52", token, "0001", at, "20", "0707", times),
-		"running, no times":              sum("01", "52", token, "0001", at, "00"),
-		"running, one time":              sum("01", "52", token, "0001", at, "00", "904e"),
-		"running, lease out of range":    sum("01", "52", token, "0001", at, "00", "ffffffffffffffffff01", "904e"),
-		"running, something after":       sum("01", "52", token, "0001", at, "00", times, "00"),
-		"done, outcome 0":                sum("01", "44", token, "0001", at, "00", "01", "c0"),
-		"done, outcome 6":                sum("01", "44", token, "0601", at, "00", "01", "c0"),
-		"done, attempt 0":                sum("01", "44", token, "0100", at, "00", "01", "c0"),
-		"done, no codec":                 sum("01", "44", token, "0101", at, "00"),
+		"running, time out of range":     sum("01", "52", token, "0001", "ffffffffffffffffff01", "00", "00", times),
+		"running, fingerprint too long":  sum("01", "52", token, "0001", at, "21", strings.Repeat("07", 33), "00", times),
+		"running, extensions cut":        sum("01", "52", token, "0001", at, "00", "04", "0102aa"),
+		"running, field cut":             sum("01", "52", token, "0001", at, "00", "03", "0102aa", times),
+		"running, field without length":  sum("01", "52", token, "0001", at, "00", "01", "01", times),
+		"running, field 0":               sum("01", "52", token, "0001", at, "00", "03", "0001aa", times),
+		"running, empty field":           sum("01", "52", token, "0001", at, "00", "02", "0100", times),
+		"running, field twice":           sum("01", "52", token, "0001", at, "00", "06", "0901aa", "0901aa", times),
+		"running, fields in no order":    sum("01", "52", token, "0001", at, "00", "06", "0901aa", "0801aa", times),
+		"running, extensions too long":   sum("01", "52", token, "0001", at, "00", "8404", strings.Repeat("01ff"+strings.Repeat("aa", 255), 2), "0300", times),
+		"running, endless extensions":    sum("01", "52", token, "0001", at, "00", "ffffffffffffffffff01", times),
+		"running, fingerprint cut":       sum("01", "52", token, "0001", at, "20", "0707", "00", times),
+		"running, no times":              sum("01", "52", token, "0001", at, "00", "00"),
+		"running, one time":              sum("01", "52", token, "0001", at, "00", "00", "904e"),
+		"running, lease out of range":    sum("01", "52", token, "0001", at, "00", "00", "ffffffffffffffffff01", "904e"),
+		"running, something after":       sum("01", "52", token, "0001", at, "00", "00", times, "00"),
+		"done, outcome 0":                sum("01", "44", token, "0001", at, "00", "00", "01", "c0"),
+		"done, outcome 6":                sum("01", "44", token, "0601", at, "00", "00", "01", "c0"),
+		"done, attempt 0":                sum("01", "44", token, "0100", at, "00", "00", "01", "c0"),
+		"done, no codec":                 sum("01", "44", token, "0101", at, "00", "00"),
 		"done, fingerprint to the end":   sum("01", "44", token, "0101", at, "02", "01"),
-		"done, checksum of other data":   append(sum("01", "44", token, "0101", at, "00", "01")[:28], 1, 2, 3, 4),
+		"done, checksum of other data":   append(sum("01", "44", token, "0101", at, "00", "00", "01")[:29], 1, 2, 3, 4),
 		"done, checksum in another form": append(bytes.Clone(doneRecord().Encode()), 0),
 	}
 	for name, raw := range tests {
@@ -230,8 +245,8 @@ func TestRecordRefusesWhatEncodeDoesNotWrite(t *testing.T) {
 	}
 	// The parts above do make a record when nothing is wrong with them.
 	for name, raw := range map[string][]byte{
-		"running": sum("01", "52", token, "0001", at, "00", times),
-		"done":    sum("01", "44", token, "0101", at, "00", "01", "c0"),
+		"running": sum("01", "52", token, "0001", at, "00", "00", times),
+		"done":    sum("01", "44", token, "0101", at, "00", "00", "01", "c0"),
 	} {
 		_, err := Decode(raw)
 		require.NoError(t, err, name)
