@@ -1,15 +1,21 @@
 package idemtest
 
 import (
-	"reflect"
 	"testing"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/idempotent-go/idempotent"
+	"github.com/idempotent-go/idempotent/internal/equal"
 )
 
-// CodecRoundTrip fails the test for each value that does not come back from the codec as it was,
-// by reflect.DeepEqual. Whoever replays a result gets what comes back, so test the codec with
-// values that have every field set, and with the zero value.
+// CodecRoundTrip fails the test for each value that does not come back from the codec as it was. Every
+// caller but the one that ran fn gets what comes back, so test the codec with values that have every
+// field set, and with the zero value.
+//
+// It compares as a user of the value would: by a type's own method Equal or Cmp, protobuf messages by
+// proto.Equal, times by their instant, NaN with NaN, everything else field by field, unexported fields
+// too. nil and empty slices and maps differ.
 func CodecRoundTrip[T any](t testing.TB, codec idempotent.Codec[T], values ...T) {
 	t.Helper()
 	for i, want := range values {
@@ -23,8 +29,17 @@ func CodecRoundTrip[T any](t testing.TB, codec idempotent.Codec[T], values ...T)
 			t.Errorf("value %d: Decode: %v", i, err)
 			continue
 		}
-		if !reflect.DeepEqual(got, want) {
-			t.Errorf("value %d came back changed:\n got %#v\nwant %#v", i, got, want)
+		if difference := (equal.Options{Custom: sameMessage}).Difference(&want, &got); difference != "" {
+			t.Errorf("value %d came back changed: %s:\n got %#v\nwant %#v", i, difference, got, want)
 		}
 	}
+}
+
+func sameMessage(a, b any) (same, known bool) {
+	was, ok := a.(proto.Message)
+	if !ok {
+		return false, false
+	}
+	is, ok := b.(proto.Message)
+	return ok && proto.Equal(was, is), true
 }

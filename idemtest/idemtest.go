@@ -5,9 +5,11 @@ package idemtest
 import (
 	"context"
 	"net"
+	"strings"
 	"testing"
 
 	"github.com/alicebob/miniredis/v2"
+	"github.com/alicebob/miniredis/v2/server"
 	"github.com/redis/go-redis/v9"
 )
 
@@ -53,3 +55,24 @@ func NewRedis(t testing.TB) *Redis {
 // "LOADING Redis is loading the dataset in memory". An empty message ends that. Subscriptions
 // that stand go on.
 func (r *Redis) Fail(message string) { r.server.SetError(message) }
+
+// FailOn makes the server answer with this error the commands for which match returns true: command is
+// its name in capitals, args are its arguments as they were sent, the name of the key among them. It
+// replaces what Fail or FailOn set before; a nil match ends it. match is called by many goroutines at
+// once.
+func (r *Redis) FailOn(match func(command string, args []string) bool, message string) {
+	if match == nil {
+		r.server.SetError("")
+		return
+	}
+	if conn, err := r.server.Dial(); err == nil { // the first connection starts the server
+		_ = conn.Close()
+	}
+	r.server.Server().SetPreHook(func(c *server.Peer, command string, args ...string) bool {
+		if !match(strings.ToUpper(command), args) {
+			return false
+		}
+		c.WriteError(message)
+		return true
+	})
+}

@@ -118,11 +118,11 @@ func (c *comparison) sameInterface(a, b reflect.Value, path string) bool {
 }
 
 func (c *comparison) sameList(a, b reflect.Value, path string) bool {
-	if a.Len() != b.Len() {
-		return c.differ(path, "has another length")
-	}
 	if a.Type() == rawJSON {
 		return sameJSON(a.Bytes(), b.Bytes()) || c.differ(path, "is other JSON")
+	}
+	if a.Len() != b.Len() {
+		return c.differ(path, "has another length")
 	}
 	if a.Kind() == reflect.Slice && a.Type().Elem().Kind() == reflect.Uint8 {
 		return bytes.Equal(a.Bytes(), b.Bytes()) || c.differ(path, "has other bytes")

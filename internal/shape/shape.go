@@ -4,6 +4,7 @@
 package shape
 
 import (
+	"encoding/json"
 	"fmt"
 	"reflect"
 	"sync"
@@ -154,7 +155,10 @@ func (b *builder) node(typ reflect.Type, addressable bool, path string) *Node {
 	return n
 }
 
-var timeType = reflect.TypeFor[time.Time]()
+var (
+	timeType   = reflect.TypeFor[time.Time]()
+	numberType = reflect.TypeFor[json.Number]()
+)
 
 // leaf handles the types that are not looked into, and reports whether n is one.
 func (b *builder) leaf(n *Node, path string) bool {
@@ -164,6 +168,9 @@ func (b *builder) leaf(n *Node, path string) bool {
 			b.doubt() // a zone with seconds, a year above 9999
 		}
 		return true
+	}
+	if n.Type == numberType && b.format == JSON {
+		b.doubt() // an empty one is written as 0
 	}
 	if isProto(n.Type) {
 		n.Opaque = true
