@@ -116,13 +116,6 @@ func (k EventKind) String() string {
 	return eventNames[k]
 }
 
-// WithOwner sets the name of this process in the records of executions that it runs, for people who look for
-// the owner of a key: 1 to 64 printable ASCII characters. The default is host name and process id, as in
-// "web-1:4711". It is stored in Redis, so it must not be a secret.
-func WithOwner(name string) Option {
-	return option(func(c *config) { c.owner = name })
-}
-
 var ownerPattern = regexp.MustCompile(`^[ -~]{1,64}$`)
 
 // processName is the default of WithOwner.

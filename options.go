@@ -153,6 +153,13 @@ func WithLogger(logger *slog.Logger) Option {
 	return once("WithLogger", func(c *config) { c.logger = logger })
 }
 
+// WithOwner sets the name of this process in the records of executions that it runs, for people who look for
+// the owner of a key: 1 to 64 printable ASCII characters. The default is host name and process id, as in
+// "web-1:4711". It is stored in Redis, so it must not be a secret.
+func WithOwner(name string) Option {
+	return option(func(c *config) { c.owner = name })
+}
+
 // WithLease sets how long a dead owner can block a key: 10 ms or more, 10 s by default. While fn
 // runs, the lease is renewed each third of it, so fn may take as long as it likes. A short lease
 // is noticed lost by a process that is merely slow (a long garbage collection, a swapped-out

@@ -252,3 +252,18 @@ func TestReplyError(t *testing.T) {
 	assert.Equal(t, down, ReplyError(redis.NewCmd(ctx, "get"), down))
 	assert.Equal(t, down, ReplyError(raw, down))
 }
+
+// Commands that queue behind a pipeline are sent when that is late, without another one to come.
+func TestQueueIsSentWhenThePipelineBeforeItIsLate(t *testing.T) {
+	inFakeTime(t, 0, func(t *testing.T, c *crowd) {
+		c.call(t.Context(), 1, 10)
+		assert.Equal(t, 1, <-c.sent)
+		c.call(t.Context(), 3, 10)
+		assert.Empty(t, c.sent)
+		time.Sleep(lateAfter)
+		synctest.Wait()
+		assert.Equal(t, 3, <-c.sent)
+		c.answers <- nil
+		c.answers <- nil
+	})
+}

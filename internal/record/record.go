@@ -1,3 +1,5 @@
+// Package record owns the bytes under one name in Redis: how a record is written, and that anything else
+// is refused. It never talks to Redis and never looks into a payload.
 package record
 
 import (
