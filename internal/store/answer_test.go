@@ -62,7 +62,7 @@ func TestCommitWithoutAnAnswerIsNotStored(t *testing.T) {
 				}
 				return test.err
 			})
-			stored, err := s.Commit(t.Context(), nil, "name", []byte("record"), time.Minute)
+			stored, err := s.Commit(t.Context(), nil, &Commit{Name: "name", Done: []byte("record"), TTL: time.Minute})
 			assert.Equal(t, !test.fails, stored)
 			assert.Equal(t, test.fails, err != nil, "%v", err)
 		})

@@ -156,14 +156,14 @@ func TestCommitIsAcceptedUnlessAnotherHasTakenOver(t *testing.T) {
 	owner := running()
 	outcome := done(owner.Token)
 	for range 2 { // the second finds what the first one stored
-		stored, err := b.Commit(t.Context(), nil, testName, outcome.Encode(), time.Minute)
+		stored, err := b.Commit(t.Context(), nil, &Commit{Name: testName, Done: outcome.Encode(), TTL: time.Minute})
 		require.NoError(t, err)
 		assert.True(t, stored)
 		assert.Equal(t, time.Minute, b.server.TTL(testName))
 		b.server.FastForward(time.Second)
 	}
 	b.put(running(), time.Minute)
-	stored, err := b.Commit(t.Context(), nil, testName, outcome.Encode(), time.Minute)
+	stored, err := b.Commit(t.Context(), nil, &Commit{Name: testName, Done: outcome.Encode(), TTL: time.Minute})
 	require.NoError(t, err)
 	assert.False(t, stored)
 }
