@@ -156,19 +156,23 @@ func statusOf(got store.Reading) (Status, error) {
 	if err != nil {
 		return Status{}, err
 	}
+	return statusOfRecord(rec, len(got.Raw), got.TTL), nil
+}
+
+func statusOfRecord(rec *record.Record, size int, ttl time.Duration) Status {
 	s := Status{
 		State:   StateFailed,
 		Attempt: int(rec.Attempt),
 		Age:     max(0, time.Since(rec.At)),
-		TTLLeft: max(0, got.TTL),
-		Size:    len(got.Raw),
+		TTLLeft: max(0, ttl),
+		Size:    size,
 		Owner:   string(rec.Extensions.Get(record.FieldOwner)),
 	}
 	switch {
-	case rec.Kind == record.KindRunning && got.TTL < 0: // without an expiry: nothing says that the owner is dead
+	case rec.Kind == record.KindRunning && ttl < 0: // without an expiry: nothing says that the owner is dead
 		s.State = StateRunning
-	case rec.Kind == record.KindRunning && got.TTL > rec.Retention:
-		s.State, s.LeaseLeft = StateRunning, got.TTL-rec.Retention
+	case rec.Kind == record.KindRunning && ttl > rec.Retention:
+		s.State, s.LeaseLeft = StateRunning, ttl-rec.Retention
 	case rec.Kind == record.KindRunning:
 		s.State = StateAbandoned
 	case rec.Outcome == record.OutcomeInterrupted:
@@ -178,7 +182,7 @@ func statusOf(got store.Reading) (Status, error) {
 	case rec.Outcome == record.OutcomeValue:
 		s.State = StateSucceeded
 	}
-	return s, nil
+	return s
 }
 
 // get is a run that runs nothing.

@@ -148,6 +148,31 @@ func (r *Record) decode(b []byte) error {
 	if crc32.Checksum(body, castagnoli) != sum {
 		return Corrupt("has a wrong checksum")
 	}
+	return r.fields(body)
+}
+
+// MaxMetadataSize is the size of all of a record but its payload, at most.
+const MaxMetadataSize = MaxRunningSize + MaxFingerprintSize + MaxExtensionsSize
+
+// DecodeMetadata reads a record of size bytes that begins with b: all of it, or MaxMetadataSize bytes or more. Of a
+// record that is longer, it does not read the payload, and cannot check the sum.
+func DecodeMetadata(b []byte, size int) (*Record, error) {
+	if len(b) >= size {
+		return Decode(b)
+	}
+	if len(b) < HeadSize || b[0] != recordVersion || b[1] != KindDone {
+		return nil, Corrupt("does not begin as a record of this version does")
+	}
+	rec := new(Record)
+	if err := rec.fields(b); err != nil {
+		return nil, err
+	}
+	rec.Payload = nil
+	return rec, nil
+}
+
+// fields reads a record without its checksum.
+func (r *Record) fields(body []byte) error {
 	*r = Record{Kind: body[1], Token: Token(body[2:HeadSize])}
 	in := reader{b: body[HeadSize:]}
 	detail := in.byte()
