@@ -277,7 +277,7 @@ var versionLine = regexp.MustCompile(`(redis|valkey)_version:[^\r\n]*`)
 func version(v string) rewriting {
 	return rewriting{change: func(cmd redis.Cmder) {
 		if info, ok := cmd.(*redis.StringCmd); ok && cmd.Name() == "info" {
-			info.SetVal("redis_version:"+v+"\r\n"+versionLine.ReplaceAllLiteralString(info.Val(), ""))
+			info.SetVal("redis_version:" + v + "\r\n" + versionLine.ReplaceAllLiteralString(info.Val(), ""))
 		}
 	}}
 }

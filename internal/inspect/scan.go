@@ -17,7 +17,7 @@ import (
 // A Scan lists the names of all records or, with a Namespace, of those whose key begins with KeyPrefix.
 type Scan struct {
 	Client    redis.UniversalClient
-	Namespace string        // "" for all
+	Namespace string // "" for all
 	KeyPrefix string
 	Batch     int           // names that each SCAN is asked for
 	Pause     time.Duration // between two batches

@@ -160,7 +160,7 @@ func DecodeMetadata(b []byte, size int) (*Record, error) {
 	if len(b) >= size {
 		return Decode(b)
 	}
-	if len(b) < HeadSize || b[0] != recordVersion || b[1] != KindDone {
+	if len(b) < HeadSize || b[0] != Version || b[1] != KindDone {
 		return nil, Corrupt("does not begin as a record of this version does")
 	}
 	rec := new(Record)
