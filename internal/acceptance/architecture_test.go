@@ -48,8 +48,9 @@ var harness = []string{"acceptance", "behaviour", "redistest"}
 // type, and methods and fields are not counted.
 const maxExported = 10
 
-// moreExported are the exceptions: record is the format, whose sizes are shared with scripts and callers.
-var moreExported = map[string]int{"record": 14}
+// moreExported are the exceptions: record is the format, whose sizes are shared with scripts and callers; store
+// has a type for each kind of write.
+var moreExported = map[string]int{"record": 15, "store": 11}
 
 // parsed are the files of one package, without tests.
 func parsed(t *testing.T, fset *token.FileSet, dir string) (files []*ast.File) {

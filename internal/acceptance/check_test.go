@@ -272,12 +272,12 @@ func (r rewriting) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pro
 	}
 }
 
-var versionLine = regexp.MustCompile(`redis_version:[^\r\n]*`)
+var versionLine = regexp.MustCompile(`(redis|valkey)_version:[^\r\n]*`)
 
 func version(v string) rewriting {
 	return rewriting{change: func(cmd redis.Cmder) {
 		if info, ok := cmd.(*redis.StringCmd); ok && cmd.Name() == "info" {
-			info.SetVal(versionLine.ReplaceAllLiteralString(info.Val(), "redis_version:"+v))
+			info.SetVal("redis_version:" + v + "\r\n" + versionLine.ReplaceAllLiteralString(info.Val(), ""))
 		}
 	}}
 }
