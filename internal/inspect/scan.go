@@ -119,6 +119,9 @@ func read(ctx context.Context, client redis.UniversalClient, names []string) ([]
 			continue
 		}
 		f := Found{Head: head, Size: int(r.size.Val()), TTL: r.ttl.Val()}
+		if len(head) < record.MaxMetadataSize { // whole; the size may be that of a record written in between
+			f.Size = len(head)
+		}
 		f.Namespace, f.Key, _ = strings.Cut(strings.TrimPrefix(name, record.KeyPrefix), ":")
 		batch = append(batch, f)
 	}

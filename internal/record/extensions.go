@@ -25,15 +25,15 @@ const (
 )
 
 const (
-	// MaxExtensionsSize is the size of all extensions of a record at most, so that everything but the
+	// maxExtensionsSize is the size of all extensions of a record at most, so that everything but the
 	// payload is at its beginning.
-	MaxExtensionsSize = 512
+	maxExtensionsSize = 512
 
 	MaxOwnerSize = 64
-	OriginSize   = 25
+	originSize   = 25
 
 	// knownFieldsSize is the size of the fields that this code writes.
-	knownFieldsSize = fieldHeadSize + MaxOwnerSize + fieldHeadSize + OriginSize
+	knownFieldsSize = fieldHeadSize + MaxOwnerSize + fieldHeadSize + originSize
 	fieldHeadSize   = 2
 )
 
@@ -79,7 +79,7 @@ func (e Extensions) Inherit(from Extensions) Extensions {
 	for f, value := range e.fields {
 		all = all.With(f, value)
 	}
-	if len(all) > MaxExtensionsSize {
+	if len(all) > maxExtensionsSize {
 		return kept
 	}
 	return all

@@ -9,17 +9,17 @@ import (
 )
 
 func knownExtensions() Extensions {
-	return Extensions(nil).With(FieldOrigin, bytes.Repeat([]byte{7}, OriginSize)).With(FieldOwner, bytes.Repeat([]byte{'m'}, MaxOwnerSize))
+	return Extensions(nil).With(FieldOrigin, bytes.Repeat([]byte{7}, originSize)).With(FieldOwner, bytes.Repeat([]byte{'m'}, MaxOwnerSize))
 }
 
 func largestExtensions() Extensions {
-	return Extensions(nil).With(9, make([]byte, 255)).With(10, make([]byte, MaxExtensionsSize-255-2-2))
+	return Extensions(nil).With(9, make([]byte, 255)).With(10, make([]byte, maxExtensionsSize-255-2-2))
 }
 
 // The numbers are stored, so they must not move.
 func TestFieldNumbers(t *testing.T) {
 	assert.Equal(t, []Field{1, 2, 3, 4}, []Field{FieldOwner, FieldOrigin, FieldShape, FieldSeal})
-	assert.Len(t, largestExtensions(), MaxExtensionsSize)
+	assert.Len(t, largestExtensions(), maxExtensionsSize)
 	assert.Len(t, knownExtensions(), knownFieldsSize)
 }
 
@@ -32,8 +32,8 @@ func TestLongestRunningRecordFitsItsBuffer(t *testing.T) {
 
 func TestExtensionsCostOneByteWhenThereAreNone(t *testing.T) {
 	with := doneRecord()
-	with.Extensions = Extensions(nil).With(FieldOrigin, make([]byte, OriginSize))
-	assert.Equal(t, 2+OriginSize, len(with.Encode())-len(doneRecord().Encode()))
+	with.Extensions = Extensions(nil).With(FieldOrigin, make([]byte, originSize))
+	assert.Equal(t, 2+originSize, len(with.Encode())-len(doneRecord().Encode()))
 }
 
 func TestOwnerGoesWithoutACopy(t *testing.T) {

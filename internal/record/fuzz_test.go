@@ -59,7 +59,7 @@ func FuzzRecord(f *testing.F) {
 func someExtensions(of []byte) (e Extensions) {
 	for len(of) >= 3 {
 		next := e.With(Field(max(of[0], 1)), bytes.Repeat(of[2:3], max(int(of[1]), 1)))
-		if len(next) <= MaxExtensionsSize {
+		if len(next) <= maxExtensionsSize {
 			e = next
 		}
 		of = of[3:]
@@ -77,7 +77,7 @@ func FuzzExtensions(f *testing.F) {
 		untouched := bytes.Clone(before)
 		next := mine.Inherit(before)
 		require.True(t, next.wellFormed())
-		require.LessOrEqual(t, len(next), MaxExtensionsSize)
+		require.LessOrEqual(t, len(next), maxExtensionsSize)
 		for f, value := range before.fields {
 			if !f.known() {
 				require.Equal(t, value, next.Get(f))

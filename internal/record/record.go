@@ -152,7 +152,7 @@ func (r *Record) decode(b []byte) error {
 }
 
 // MaxMetadataSize is the size of all of a record but its payload, at most.
-const MaxMetadataSize = MaxRunningSize + MaxFingerprintSize + MaxExtensionsSize
+const MaxMetadataSize = MaxRunningSize + MaxFingerprintSize + maxExtensionsSize
 
 // DecodeMetadata reads a record of size bytes that begins with b: all of it, or MaxMetadataSize bytes or more. Of a
 // record that is longer, it does not read the payload, and cannot check the sum.
@@ -254,7 +254,7 @@ func (r *reader) extensions() Extensions {
 	if size == 0 {
 		return nil
 	}
-	if size > MaxExtensionsSize {
+	if size > maxExtensionsSize {
 		r.bad = true
 		return nil
 	}
