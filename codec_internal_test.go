@@ -23,8 +23,8 @@ func TestCopied(t *testing.T) {
 	type plain struct {
 		ID     string
 		Amount [2]int64
-		at     struct{ unix float64 }
-		ok     bool
+		at     struct{ unix float64 } //nolint:unused // only its type matters
+		ok     bool                   //nolint:unused // only its type matters
 	}
 	for _, v := range []any{true, -1, uint8(1), 1.5, 1i, "x", time.Second, plain{}, [0]string{}, struct{}{}} {
 		assert.True(t, isPlainData(reflect.TypeOf(v)), "%T", v)

@@ -254,7 +254,7 @@ func (c *commit) retry(err error) {
 	c.op.via = nil // the other calls of RunMany may be over
 	failed := func(err error) {
 		c.logger.Warn("idempotent: commit failed, retrying", "key", c.op.key, "namespace", c.namespace, "error", rediserr.Text(err))
-		apart(func() error {
+		_ = apart(func() error {
 			c.observe(context.WithoutCancel(c.ctx), Event{Kind: EventCommitRetried, Key: c.op.key, Attempt: int(c.rec.Attempt), Size: len(c.raw), Err: err})
 			return nil
 		})
@@ -292,7 +292,7 @@ func (p *execution) isUnknown(r *fnResult) (unknown bool, hookErr *HookError) {
 	}
 	marked := false
 	errtree.Walk(err, func(node error) bool {
-		_, marked = node.(*unknownError)
+		_, marked = node.(*unknownError) //nolint:errorlint // one node of the tree that Walk visits
 		return !marked
 	})
 	if marked || errtree.Contains(err, notOutcomes...) {

@@ -111,7 +111,7 @@ func (c *locker) claim(ctx context.Context, op *operation) (claimResult, error) 
 		// With WithReplicaAck, what is recorded already must not wait for replicas, nor fail when there
 		// are none. With a full release queue, nothing may be claimed, but finished keys are replayed.
 		f, err := c.find(ctx, op, errAbsent)
-		if err != errAbsent && (err != nil || f.rec.Token != op.token) {
+		if err != errAbsent && (err != nil || f.rec.Token != op.token) { //nolint:errorlint // find returns errAbsent as it is
 			return f, err
 		}
 		if c.releases.Full() {

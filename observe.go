@@ -169,7 +169,7 @@ func guardLogger(logger *slog.Logger) *slog.Logger { return slog.New(guardedHand
 type guardedHandler struct{ logger *slog.Logger }
 
 func (h guardedHandler) Enabled(ctx context.Context, level slog.Level) (on bool) {
-	apart(func() error { on = h.logger.Enabled(ctx, level); return nil })
+	_ = apart(func() error { on = h.logger.Enabled(ctx, level); return nil })
 	return on
 }
 

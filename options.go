@@ -359,7 +359,7 @@ func WithReport(report *Report) RunOption {
 		case c.report == nil:
 			c.report = report
 		default:
-			c.reports = append(c.reports[:len(c.reports):len(c.reports)], report)
+			c.reports = append(slices.Clip(c.reports), report)
 		}
 	})
 }

@@ -84,7 +84,7 @@ func ErrorType[E error](code string) ErrorDef {
 		d.err = invalid("ErrorType", code, fmt.Sprintf("%v, %s", typ, problem), `a struct, or a pointer to one, whose exported fields encoding/json restores; tag others with json:"-"`)
 	}
 	d.match = func(node error) ([]byte, bool, error) {
-		e, ok := node.(E)
+		e, ok := node.(E) //nolint:errorlint // one node of the tree that Walk visits
 		if as, own := node.(interface{ As(any) bool }); !ok && own {
 			ok = as.As(&e)
 		}
@@ -168,7 +168,7 @@ const maxStoredStack = 4 << 10
 // lost is told of registered errors that cannot be stored.
 func (r *ErrorRegistry) encode(err error, lost func(code string)) []byte {
 	s := storedError{Text: errorText(err), Known: r.find(err, lost), Retry: IsRetryable(err)}
-	if p, ok := err.(*PanicError); ok {
+	if p, ok := err.(*PanicError); ok { //nolint:errorlint // an error that wraps one is an error
 		s.Text = fmt.Sprint(p.Value)
 		s.Stack = p.Stack[:min(len(p.Stack), maxStoredStack)]
 	}

@@ -81,7 +81,7 @@ func StandardErrors() []ErrorDef {
 			func(c carried) *strconv.NumError { return &strconv.NumError{Func: c.A, Num: c.B, Err: c.inner()} }),
 	}
 	errno := CustomError("std/errno", func(err error) ([]byte, bool) {
-		e, ok := err.(syscall.Errno)
+		e, ok := err.(syscall.Errno) //nolint:errorlint // one node of the tree that Walk visits
 		return strconv.AppendUint(nil, uint64(e), 10), ok
 	}, func(data []byte) (error, error) {
 		n, err := strconv.ParseUint(string(data), 10, 32)
@@ -130,7 +130,7 @@ func (e timeoutText) Timeout() bool { return true }
 
 func standardError[E error](code string, carry func(E) carried, restore func(carried) E) ErrorDef {
 	d := CustomError(code, func(err error) ([]byte, bool) {
-		e, ok := err.(E)
+		e, ok := err.(E) //nolint:errorlint // one node of the tree that Walk visits
 		if !ok {
 			return nil, false
 		}

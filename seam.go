@@ -20,7 +20,7 @@ func init() {
 	seam.IsUnknown = func(err error) bool {
 		marked := false
 		errtree.Walk(err, func(node error) bool {
-			_, marked = node.(*unknownError)
+			_, marked = node.(*unknownError) //nolint:errorlint // one node of the tree that Walk visits
 			return !marked
 		})
 		return marked || errtree.Contains(err, notOutcomes...)

@@ -138,7 +138,7 @@ func TestHTTP2StreamReset(t *testing.T) {
 	client := h2.Client()
 	ctx, leave := context.WithCancel(t.Context())
 	go func() {
-		within(t, s.running)
+		<-s.running
 		leave()
 	}()
 	_, err := client.Do(request{key: "k"}.build(t, h2.URL).WithContext(ctx))

@@ -211,7 +211,7 @@ func TestCloseWaitsForHandlersWithoutAClient(t *testing.T) {
 	w := serve(t, s.handle)
 	r := request{key: "k"}.build(t, w.server.URL)
 	go func() {
-		within(t, s.running)
+		<-s.running
 		w.server.CloseClientConnections()
 	}()
 	_, err := w.server.Client().Do(r)

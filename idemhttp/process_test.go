@@ -248,7 +248,7 @@ func TestTransportSurvivesAKilledServer(t *testing.T) {
 	require.NoError(t, err)
 	answers := make(chan answer, 1)
 	go func() {
-		answers <- do(t, &http.Client{Transport: rt}, request{body: "x"}.build(t, proxy.URL))
+		answers <- do(t, &http.Client{Transport: rt}, request{body: "x"}.build(t, proxy.URL)) //nolint:testifylint // the wait for answers fails as well
 	}()
 	require.Equal(t, "running attempt 1", a.line(t))
 	require.NoError(t, a.cmd.Process.Signal(syscall.SIGKILL))

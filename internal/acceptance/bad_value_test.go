@@ -45,7 +45,7 @@ func TestValuesOfEverySize(t *testing.T) {
 				later := func() *call { return other.start(w.Context(), "order-1", forbidden[string](w)).wait(w) }
 				for _, c := range []*call{first.wait(w), waiting.wait(w), later()} {
 					require.NoError(w, c.err)
-					require.True(w, c.value == value, "%d bytes instead of %d, or others", len(c.value), len(value))
+					require.True(w, c.value == value, "%d bytes instead of %d, or others", len(c.value), len(value)) //nolint:testifylint // values of megabytes are no message
 				}
 				require.Equal(w, idempotent.Waited, waiting.report.Source)
 				require.Zero(w, owner.Count(idempotent.EventCommitRetried))

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -145,7 +146,7 @@ func TestCheckFinds(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			server := redistest.Start(t, append(durable[:len(durable):len(durable)], test.args...)...)
+			server := redistest.Start(t, append(slices.Clip(durable), test.args...)...)
 			findings := check(t, server.Client(t), test.opts...)
 			assert.Equal(t, test.want, codes(findings))
 			for _, f := range findings {

@@ -168,24 +168,6 @@ func (w clusterWorld) replicated(master *redistest.Node, key string) {
 	require.EqualValues(w, 1, n)
 }
 
-// flush removes everything, with the counts of commands.
-func (w clusterWorld) flush() {
-	w.Helper()
-	for _, m := range w.masters() {
-		require.NoError(w, m.Client().FlushAll(w.Context()).Err())
-		require.NoError(w, m.Client().ConfigResetStat(w.Context()).Err())
-	}
-}
-
-// calls counts how often the masters ran a command.
-func (w clusterWorld) calls(command string) (n int) {
-	w.Helper()
-	for _, m := range w.masters() {
-		n += w.counter(m, "commandstats", "cmdstat_"+command+":calls=")
-	}
-	return n
-}
-
 // counter reads a number out of a node's INFO.
 func (w clusterWorld) counter(node *redistest.Node, section, name string) (n int) {
 	w.Helper()

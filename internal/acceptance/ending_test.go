@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
-	"strings"
 	"testing"
 	"time"
 
@@ -310,7 +309,7 @@ func TestDetachedPanicAfterTheCallerLeft(t *testing.T) {
 		_, err := x.Run(w.Context(), "order-1", p.charge)
 		var panicked *idempotent.PanicError
 		require.ErrorAs(w, err, &panicked)
-		require.True(w, strings.Contains(err.Error(), "late"))
+		require.ErrorContains(w, err, "late")
 	})
 }
 

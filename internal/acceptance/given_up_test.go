@@ -207,7 +207,7 @@ func TestOwnDeadlineIsNoOutage(t *testing.T) {
 func TestServersThatRefuseWrites(t *testing.T) {
 	for name, configure := range map[string]func(*redis.Client) error{
 		"NOREPLICAS": func(c *redis.Client) error { return c.ConfigSet(t.Context(), "min-replicas-to-write", "1").Err() },
-		"READONLY":   func(c *redis.Client) error { return c.SlaveOf(t.Context(), "127.0.0.1", "1").Err() },
+		"READONLY":   func(c *redis.Client) error { return c.ReplicaOf(t.Context(), "127.0.0.1", "1").Err() },
 		"MISCONF": func(c *redis.Client) error {
 			dir := t.TempDir()
 			if err := c.ConfigSet(t.Context(), "dir", dir).Err(); err != nil {

@@ -238,7 +238,6 @@ func TestMaxDuration(t *testing.T) {
 }
 
 func TestDefaults(t *testing.T) {
-	assert.Equal(t, "default", "default")
 	assert.Equal(t, 10*time.Second, idempotent.DefaultLease)
 	assert.Equal(t, 24*time.Hour, idempotent.DefaultTTL)
 	assert.Equal(t, time.Minute, idempotent.DefaultWaitTimeout)

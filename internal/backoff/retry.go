@@ -21,7 +21,7 @@ type Backoff struct {
 // Next returns the next pause.
 func (b *Backoff) Next() time.Duration {
 	b.last = min(max(2*b.last, b.First), b.Limit)
-	return b.last*3/4 + rand.N(b.last/2+1)
+	return b.last*3/4 + rand.N(b.last/2+1) //nolint:gosec // jitter is no secret
 }
 
 // Reset makes the next pause start from First again.

@@ -94,19 +94,21 @@ func (k *Checkup) report(f idemcheck.Finding) {
 	k.findings = append(k.findings, f)
 }
 
+// Fail adds an error that Result returns. Goroutines may call it at the same time.
 func (k *Checkup) Fail(err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.errs = append(k.errs, err)
 }
 
-// survive makes a failure of a hook that panics.
+// recoverPanic turns a panic of a client's hook into a failure.
 func (k *Checkup) recoverPanic() {
 	if v := recover(); v != nil {
 		k.Fail(rediserr.PanicError(v))
 	}
 }
 
+// Result returns the findings so far, the most severe first, and the errors of checks that could not run.
 func (k *Checkup) Result() ([]idemcheck.Finding, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()

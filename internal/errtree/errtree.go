@@ -23,7 +23,7 @@ func visitAll(err error, left *int, visit func(error) bool) bool {
 	if !safely(err, visit) {
 		return false
 	}
-	one, many := unwrap(err)
+	many, one := unwrap(err)
 	if one != nil {
 		return visitAll(one, left, visit)
 	}
@@ -36,25 +36,25 @@ func visitAll(err error, left *int, visit func(error) bool) bool {
 }
 
 func safely(node error, visit func(error) bool) (next bool) {
-	next = true // a node whose methods panic is passed over
+	next = true //nolint:wastedassign // a node whose methods panic is passed over
 	defer func() { _ = recover() }()
 	return visit(node)
 }
 
-func unwrap(err error) (one error, many []error) {
+func unwrap(err error) (many []error, one error) {
 	defer func() { _ = recover() }()
-	switch e := err.(type) {
+	switch e := err.(type) { //nolint:errorlint // this is one node of the tree that Walk visits
 	case interface{ Unwrap() error }:
-		return e.Unwrap(), nil
-	case interface{ Unwrap() []error }:
 		return nil, e.Unwrap()
+	case interface{ Unwrap() []error }:
+		return e.Unwrap(), nil
 	}
 	return nil, nil
 }
 
 // Matches reports whether node itself matches target, as errors.Is decides at each node of a tree.
 func Matches(node, target error) bool {
-	if reflect.TypeOf(node) == reflect.TypeOf(target) && reflect.ValueOf(node).Comparable() && node == target {
+	if reflect.TypeOf(node) == reflect.TypeOf(target) && reflect.ValueOf(node).Comparable() && node == target { //nolint:errorlint // it decides for one node, as errors.Is does
 		return true
 	}
 	is, ok := node.(interface{ Is(error) bool })

@@ -47,7 +47,9 @@ func joinAs(t *testing.T, g *Group[string], key string, m JoinOptions[string]) *
 // fillRow lets others follow until the next one is not in a row with those before.
 func fillRow(t *testing.T, g *Group[string], key string) {
 	t.Helper()
-	for f := join(t, g, key); f.index < groupSize-1; f = join(t, g, key) {
+	f := join(t, g, key)
+	for f.index < groupSize-1 {
+		f = join(t, g, key)
 	}
 }
 

@@ -87,7 +87,8 @@ func (c *conn) session() error {
 	defer s.close()
 	c.resubscribe()
 	for {
-		done, err := false, error(nil)
+		var done bool
+		var err error
 		select {
 		case <-c.hub.ctx.Done():
 			return c.hub.ctx.Err()
@@ -323,12 +324,12 @@ func (c *conn) unsubscribed(name string) {
 }
 
 // takeEnded removes what the server ended from have, and reports whether there was anything.
-func (s *session) takeEnded() (any bool) {
+func (s *session) takeEnded() (found bool) {
 	s.hub.mu.Lock()
 	defer s.hub.mu.Unlock()
 	for _, name := range s.ended {
 		delete(s.have, name)
 	}
-	any, s.ended = len(s.ended) > 0, nil
-	return any
+	found, s.ended = len(s.ended) > 0, nil
+	return found
 }

@@ -2,8 +2,8 @@ package record
 
 import "fmt"
 
-// A codecID in the record keeps one codec from reading what another one wrote and making
-// something plausible of it. Codecs from outside share codecCustom.
+// A CodecID names the codec that wrote a payload. It keeps one codec from reading the bytes of another
+// and returning a plausible wrong value. All codecs of users share CodecCustom.
 type CodecID byte
 
 const (
@@ -13,6 +13,7 @@ const (
 	CodecRaw
 )
 
+// String returns the codec's name for error texts.
 func (id CodecID) String() string {
 	switch id {
 	case CodecCustom:

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// A record is what one Redis string holds. Its bytes are, in this order:
+// A Record is what one Redis string holds. Its bytes are, in this order:
 //
 //	version      1 byte, Version
 //	kind         1 byte, 'R' running or 'D' done
@@ -78,11 +78,12 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // code does not know.
 const MaxRunningSize = HeadSize + 5 + knownFieldsSize + 3*binary.MaxVarintLen64 + binary.MaxVarintLen32 + crc32.Size
 
+// Encode returns the bytes of r.
 func (r *Record) Encode() []byte {
 	return r.AppendTo(make([]byte, 0, MaxRunningSize+len(r.Fingerprint)+len(r.Extensions)+len(r.Payload)))
 }
 
-// appendTo encodes the record into b, which is empty.
+// AppendTo encodes the record into b, which is empty.
 func (r *Record) AppendTo(b []byte) []byte {
 	b = append(b, Version, r.Kind)
 	b = append(b, r.Token[:]...)
@@ -113,17 +114,19 @@ func (r *Record) detail() byte {
 	return 0
 }
 
-// head is how the encoded record begins, which tells it from every other one.
+// Head returns the first HeadSize bytes of the encoded record. They hold its token, so they identify it.
 func (r *Record) Head() []byte {
 	return append([]byte{Version, r.Kind}, r.Token[:]...)
 }
 
-// payloadIn is the payload of an encoded record, size bytes long.
+// PayloadIn returns the payload of an encoded record. It is size bytes long and shares raw's memory.
 func PayloadIn(raw []byte, size int) []byte {
 	end := len(raw) - crc32.Size
 	return raw[end-size : end : end]
 }
 
+// Decode returns the record that b encodes. Anything but the output of Encode is refused with ErrCorrupt. The
+// record shares b's memory.
 func Decode(b []byte) (*Record, error) {
 	rec := new(Record)
 	if err := rec.decode(b); err != nil {
@@ -132,7 +135,7 @@ func Decode(b []byte) (*Record, error) {
 	return rec, nil
 }
 
-// decode reads what encode wrote and refuses everything else with ErrCorruptRecord. The record
+// decode reads what encode wrote and refuses everything else with ErrCorrupt. The record
 // keeps b for its payload and fingerprint.
 func (r *Record) decode(b []byte) error {
 	if len(b) == 0 {
@@ -207,9 +210,10 @@ const (
 	maxMillis  = uint64(1<<63-1) / uint64(time.Millisecond)
 )
 
-// errCorrupt is ErrCorruptRecord.
+// ErrCorrupt is the root package's ErrCorruptRecord.
 var ErrCorrupt = errors.New("idempotent: record cannot be read")
 
+// Corrupt returns an error that wraps ErrCorrupt. The format continues the words "it", and holds no payload.
 func Corrupt(format string, args ...any) error {
 	return fmt.Errorf("%w: it %s", ErrCorrupt, fmt.Sprintf(format, args...))
 }

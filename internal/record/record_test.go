@@ -84,7 +84,7 @@ func TestRecordBytes(t *testing.T) {
 
 // The numbers inside records are stored, so they must not move.
 func TestRecordNumbers(t *testing.T) {
-	assert.EqualValues(t, 1, Version)
+	assert.Equal(t, 1, Version)
 	assert.Equal(t, []Outcome{1, 2, 3, 4, 5}, []Outcome{OutcomeValue, OutcomeError, OutcomePanic, OutcomeInterrupted, OutcomeValueNotKept})
 	assert.Equal(t, []CodecID{0, 1, 2, 3}, []CodecID{CodecCustom, CodecMsgpack, CodecJSON, CodecRaw})
 }

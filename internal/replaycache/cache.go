@@ -60,6 +60,7 @@ func (m instant) add(d time.Duration) instant { return instant{m.monotonic + d, 
 // before reports whether m is before end by both clocks.
 func (m instant) before(end instant) bool { return m.monotonic < end.monotonic && m.wall < end.wall }
 
+// New returns a cache of up to entries records. It subscribes to the invalidations of s when first used.
 func New(entries int, s *store.Store, logger *slog.Logger) *Cache {
 	c := &Cache{entries: entries, logger: logger, born: time.Now()}
 	c.link = newLink(c, s)
@@ -85,6 +86,7 @@ func (c *Cache) begin() *generation {
 // end drops everything.
 func (c *Cache) end() { c.current.Store(nil) }
 
+// Close ends the cache's subscription.
 func (c *Cache) Close() {
 	if c != nil {
 		c.link.close()
@@ -120,6 +122,7 @@ type Stamp struct {
 	taken      instant
 }
 
+// Stamp returns the state of the cache before a read or write in Redis; it connects the cache if need be.
 func (c *Cache) Stamp() Stamp {
 	if c == nil {
 		return Stamp{}
@@ -134,6 +137,7 @@ func (c *Cache) Stamp() Stamp {
 	return Stamp{generation: g, changes: g.changes, taken: c.now()}
 }
 
+// Valid reports whether m was taken while the subscription delivered.
 func (m Stamp) Valid() bool { return m.generation != nil }
 
 // Store caches a record of size bytes, found after the Stamp was taken, which was to live for ttl then. If

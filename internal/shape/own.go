@@ -66,7 +66,7 @@ func (b *builder) encodesItself(n *Node, addressable bool, path string) bool {
 			b.refuse(path, fmt.Sprintf("is a %v, which has %s but not %s", n.Type, encoder.encode(), encoder.decode()), "give the type both methods")
 		}
 		b.lookInside(n, addressable, path)
-	case b.format == Msgpack && encoder != decoder && !(encoder.raw && decoder.raw):
+	case b.format == Msgpack && encoder != decoder && (!encoder.raw || !decoder.raw):
 		b.refuse(path, fmt.Sprintf("is a %v, which is written by %s and read by %s", n.Type, encoder.encode(), decoder.decode()), "give the type both methods of a pair")
 	case n.Type.Kind() == reflect.Struct:
 		b.promoted(n, *encoder, path)

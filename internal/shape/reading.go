@@ -10,8 +10,8 @@ type Reading struct {
 	missing string // a field of the type is not in the record
 }
 
-// An object is what was read of one struct so far.
-type object struct {
+// An Object is what was read of one struct so far.
+type Object struct {
 	node    *Node
 	seen    [2]uint64
 	more    []uint64 // of fields beyond those
@@ -19,8 +19,8 @@ type object struct {
 }
 
 // Object begins to read a struct.
-func (n *Node) Object() object {
-	o := object{node: n}
+func (n *Node) Object() Object {
+	o := Object{node: n}
 	if len(n.Fields) > 128 {
 		o.more = make([]uint64, len(n.Fields)/64+1)
 	}
@@ -28,7 +28,7 @@ func (n *Node) Object() object {
 }
 
 // Saw counts a field, and reports whether it was there for the first time.
-func (o *object) Saw(field int) (first bool) {
+func (o *Object) Saw(field int) (first bool) {
 	words := o.seen[:]
 	if o.more != nil {
 		words = o.more
@@ -39,7 +39,7 @@ func (o *object) Saw(field int) (first bool) {
 	return first
 }
 
-func (o *object) has(field int) bool {
+func (o *Object) has(field int) bool {
 	words := o.seen[:]
 	if o.more != nil {
 		words = o.more
@@ -48,11 +48,11 @@ func (o *object) has(field int) bool {
 }
 
 // SawUnknown counts a field that the type lacks.
-func (o *object) SawUnknown() { o.unknown++ }
+func (o *Object) SawUnknown() { o.unknown++ }
 
 // Done ends the reading of a struct. Its error names no field of the record: where the record holds
 // a map, its keys may be secret.
-func (r *Reading) Done(o *object) error {
+func (r *Reading) Done(o *Object) error {
 	r.unknown = r.unknown || o.unknown > 0
 	for i, f := range o.node.Fields {
 		if o.has(i) || f.Omitted && o.unknown == 0 {

@@ -114,7 +114,7 @@ func (s *Store) Send(ctx context.Context, via pipeline.Processor, cmd redis.Cmde
 
 // call runs a script on the record called name.
 func (s *Store) call(ctx context.Context, script *redis.Script, name string, args ...any) (cmd *redis.Cmd, err error) {
-	cmd = redis.NewCmd(ctx)
+	cmd = redis.NewCmd(ctx) //nolint:wastedassign // returned when a hook panics
 	defer rediserr.RecoverTo(&err)
 	cmd = script.Run(ctx, s.Client, []string{name}, args...)
 	return cmd, s.RefreshOnError(cmd.Err())
