@@ -15,7 +15,7 @@ type schemeConfig struct {
 
 // WithTolerance sets how far the time of a signature may be from the receiver's clock, in both directions; it must be
 // positive. The default is DefaultTolerance. Providers that sign a redelivery with the time of the first attempt need
-// more. It has no effect on schemes that sign no time; docs/webhook-schemes.md lists them.
+// more. It has no effect on schemes that sign no time; README.md lists them.
 func WithTolerance(d time.Duration) SchemeOption {
 	return func(c *schemeConfig) { c.tolerance = d }
 }
