@@ -213,7 +213,7 @@ const (
 // ErrCorrupt is the root package's ErrCorruptRecord.
 var ErrCorrupt = errors.New("idempotent: record cannot be read")
 
-// Corrupt returns an error that wraps ErrCorrupt. The format continues the words "it", and holds no payload.
+// Corrupt returns an error that wraps ErrCorrupt. The format continues the word "it" and holds no payload.
 func Corrupt(format string, args ...any) error {
 	return fmt.Errorf("%w: it %s", ErrCorrupt, fmt.Sprintf(format, args...))
 }
