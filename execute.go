@@ -78,7 +78,7 @@ func (p *execution) LeaseLost() {
 // start runs fn if its lease still holds. The process may have been slow since the reply to the claim,
 // and another one may own the key by now; this is the last moment to find out.
 func (p *execution) start() result {
-	if p.lease.Left() <= 0 || context.Cause(p.fnCtx) == ErrLeaseLost { //nolint:errorlint // a caller's cause may wrap the loss of another lease
+	if !p.lease.Holds() { //nolint:errorlint // a caller's cause may wrap the loss of another lease
 		p.dropUnbegun()
 		return result{sharedResult: failure(redisError(ErrUnavailable, errLate))}
 	}

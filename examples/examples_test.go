@@ -201,7 +201,7 @@ func TestHTTP(t *testing.T) {
 		status, body, header := send(t, url, `{"amount": 42}`, "Idempotency-Key", "order-42")
 		assert.Equal(t, http.StatusCreated, status)
 		assert.Equal(t, `{"id":"pay_1","amount":42}`+"\n", body)
-		assert.Empty(t, header.Get("Idempotent-Replayed"))
+		assert.Equal(t, "false", header.Get("Idempotent-Replayed"))
 		assert.Equal(t, "paying 42 as pay_1", next(t, lines))
 
 		status, again, header := send(t, url, `{"amount": 42}`, "Idempotency-Key", "order-42")

@@ -103,11 +103,18 @@ func (r *Renewer) Drop(l *Lease) {
 	delete(r.leases, l)
 }
 
-// Left returns how long l still lasts as far as this process knows.
+// Left returns how long l still lasts in Redis, as far as this process knows.
 func (l *Lease) Left() time.Duration {
 	l.renewer.mu.Lock()
 	defer l.renewer.mu.Unlock()
-	return max(0, time.Until(l.deadline()))
+	return max(0, time.Until(l.RenewedAt.Add(l.Duration)))
+}
+
+// Holds reports whether the owner may still rely on l, which ends a margin before the lease in Redis does.
+func (l *Lease) Holds() bool {
+	l.renewer.mu.Lock()
+	defer l.renewer.mu.Unlock()
+	return !l.lost && time.Now().Before(l.deadline())
 }
 
 // Close returns when all that the timer started has ended. No lease may be held any more.
