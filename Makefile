@@ -14,7 +14,7 @@ demo: ## shows the library at work: real processes, and a real Redis where there
 	@cd demo && go run ./quickstart
 
 test: services ## runs the tests of every module, in fake time and on real servers; installs a Redis if there is none
-	@IDEMPOTENT_IMAGES= scripts/each go test -shuffle=on -timeout 10m ./...
+	@IDEMPOTENT_IMAGES= scripts/each go test -shuffle=on -timeout 20m ./...
 
 verify: check race spec soak images smoke ## adds what takes longer: all of the targets from check to smoke
 

@@ -126,7 +126,8 @@ func TestRunManySendsPipelines(t *testing.T) {
 			assert.Equal(w, idempotent.BatchResult[string]{Value: "done"}, out)
 		}
 		assert.LessOrEqual(w, s.pipelines.Load(), int64(6), "with the commits")
-		assert.EqualValues(w, 2*n, s.together.Load())
+		// Two of the commits find out that this server has no SET with IFEQ, and go again by script.
+		assert.InDelta(w, 2*n+1, s.together.Load(), 1)
 		assert.Zero(w, s.alone.Load())
 	})
 }

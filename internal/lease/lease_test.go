@@ -89,7 +89,7 @@ func (w *world) reply(a answer) {
 
 func (w *world) left(t *testing.T, l *Lease, want time.Duration) {
 	t.Helper()
-	assert.Equal(t, want-14*time.Millisecond, l.Left(), "it ends 2 ms and a thousandth before its end in Redis")
+	assert.Equal(t, want, l.Left())
 }
 
 // Redis counts from a moment between sending and reply. The lease must end no later than there.
