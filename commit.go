@@ -98,7 +98,7 @@ type commit struct {
 	rec   *record.Record
 	raw   []byte
 	ttl   time.Duration
-	began time.Time
+	start time.Time
 	done  chan struct{} // receives once, when stored and err are set
 	timer *time.Timer
 	last  atomic.Pointer[error] // why the last try failed
@@ -130,7 +130,7 @@ var (
 // its effect. It returns once the outcome is stored, refused, or has been tried for commitWait.
 func (p *execution) commit(rec *record.Record, raw []byte, notKept error) {
 	c := p.newCommit()
-	c.execution, c.rec, c.raw, c.ttl, c.began = p, rec, raw, p.op.cfg.recordTTL(rec.Outcome), time.Now()
+	c.execution, c.rec, c.raw, c.ttl, c.start = p, rec, raw, p.op.cfg.recordTTL(rec.Outcome), time.Now()
 	wait := p.commitWait()
 	c.timer.Reset(wait + commitGrace)
 	go c.run()
@@ -249,7 +249,7 @@ func (c *commit) claimed() []byte {
 
 // retry repeats a commit that failed with err until the retry window ends.
 func (c *commit) retry(err error) {
-	ctx, cancel := context.WithDeadline(context.WithoutCancel(c.ctx), c.began.Add(c.commitRetryWindow()))
+	ctx, cancel := context.WithDeadline(context.WithoutCancel(c.ctx), c.start.Add(c.commitRetryWindow()))
 	defer cancel()
 	c.op.via = nil // the other calls of RunMany may be over
 	failed := func(err error) {
