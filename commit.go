@@ -304,7 +304,7 @@ func (p *execution) isUnknown(r *fnResult) (unknown bool, hookErr *HookError) {
 	if !p.contextEnded(err) {
 		return false, nil
 	}
-	return isCutShort(err, context.Cause(p.fnCtx)) || !p.errors.covers(err), nil
+	return isCutShort(err, context.Cause(p.fnCtx)) || !p.errors.known.Covers(err), nil
 }
 
 // contextEnded reports whether fn's context had ended when fn returned err, or was about to.

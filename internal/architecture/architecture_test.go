@@ -32,6 +32,7 @@ const (
 var arrows = map[string][]string{
 	"backoff":     nil,
 	"equal":       nil,
+	"errreg":      {"errtree"},
 	"errtree":     nil,
 	"flight":      nil,
 	"jsonx":       {"equal", "safetext", "shape"},
