@@ -1,16 +1,13 @@
 package idempotent
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"time"
 
 	"github.com/idempotent-go/idempotent/idemcheck"
-	"github.com/idempotent-go/idempotent/internal/backoff"
 	"github.com/idempotent-go/idempotent/internal/record"
-	"github.com/idempotent-go/idempotent/internal/rediserr"
 	"github.com/idempotent-go/idempotent/internal/store"
 )
 
@@ -234,59 +231,10 @@ func (c *core) forget(ctx context.Context, key string) error {
 	name := record.Name(c.namespace, key)
 	defer c.crowd.flights.Forget(key) // an answer under way may be the forgotten one
 	defer c.cache.Invalidate(key)     // also when what became of the command is not known
-	if err := c.remove(ctx, name); err != nil {
+	if err := c.store.Remove(ctx, name); err != nil {
 		return redisError(ErrUnavailable, err)
 	}
 	return nil
-}
-
-// remove deletes what is stored, and nothing else: when a deletion without a reply is repeated, or
-// arrives late, somebody may have run fn anew, and that must not run a third time.
-func (c *core) remove(ctx context.Context, name string) error {
-	got, err := c.store.Read(ctx, name)
-	strange := rediserr.IsWrongType(err)
-	if err != nil && !strange {
-		return err
-	}
-	seen, doubtful := store.HeadOf(got.Raw), false
-	pause := backoff.Backoff{First: 10 * time.Millisecond, Limit: time.Second}
-	for failures := 0; ; {
-		there, err := c.store.Forget(ctx, name, seen, strange)
-		switch {
-		case err == nil && (doubtful || len(there) == 0 || bytes.Equal(there, seen)):
-			return nil
-		case err == nil: // it went on since it was read
-			if seen = there; ctx.Err() != nil {
-				return ctx.Err()
-			}
-			continue
-		}
-		if failures++; failures == maxForgetting {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return err
-		case <-time.After(pause.Next()):
-		}
-		doubtful = true
-		got, failed := c.store.Read(ctx, name)
-		switch {
-		case failed != nil && !rediserr.IsWrongType(failed):
-			return err
-		case !sameExecution(store.HeadOf(got.Raw), seen):
-			return nil
-		}
-		seen = store.HeadOf(got.Raw)
-	}
-}
-
-// maxForgetting is how often a deletion that fails is sent.
-const maxForgetting = 4
-
-// sameExecution reports whether two records are of one owner.
-func sameExecution(a, b []byte) bool {
-	return bytes.Equal(a, b) || len(a) == record.HeadSize && len(b) == record.HeadSize && bytes.Equal(a[2:], b[2:])
 }
 
 // resolve replaces what is no outcome by one. It reads again when the record changes in between.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/idempotent-go/idempotent/internal/checkup"
+	"github.com/idempotent-go/idempotent/internal/errtree"
 	"github.com/idempotent-go/idempotent/internal/lease"
 	"github.com/idempotent-go/idempotent/internal/lifecycle"
 	"github.com/idempotent-go/idempotent/internal/pipeline"
@@ -13,6 +14,7 @@ import (
 	"github.com/idempotent-go/idempotent/internal/record"
 	"github.com/idempotent-go/idempotent/internal/release"
 	"github.com/idempotent-go/idempotent/internal/replaycache"
+	"github.com/idempotent-go/idempotent/internal/seam"
 	"github.com/idempotent-go/idempotent/internal/store"
 )
 
@@ -208,4 +210,29 @@ func concernsAll(err error) bool {
 func (c *core) cached(key string) (s sharedResult, hit bool) {
 	rec := c.cache.Get(key)
 	return sharedResult{rec: rec, stored: true, shared: true, source: Replayed}, rec != nil
+}
+
+// Package pg records errors as this package does.
+func init() {
+	seam.CheckRegistry = func(registry any) error { return registry.(*ErrorRegistry).err }
+	seam.EncodeError = func(registry any, err error, lost func(string)) []byte {
+		return registry.(*ErrorRegistry).encode(err, lost)
+	}
+	seam.DecodeError = func(registry any, rec *record.Record, lost func(string)) error {
+		return registry.(*ErrorRegistry).decode(rec, lost)
+	}
+	seam.CodecID = codecOf
+	seam.IsUnknown = func(err error) bool {
+		marked := false
+		errtree.Walk(err, func(node error) bool {
+			_, marked = node.(*unknownError) //nolint:errorlint // one node of the tree that Walk visits
+			return !marked
+		})
+		return marked || errtree.Contains(err, notOutcomes...)
+	}
+	seam.WithRunInfo = func(ctx context.Context, namespace, key string) context.Context {
+		x := &runContext{info: RunInfo{Namespace: namespace, Key: key, Attempt: 1}}
+		x.outer, _ = ctx.Value(runContextKey{}).(*runContext)
+		return context.WithValue(ctx, runContextKey{}, x)
+	}
 }

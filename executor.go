@@ -12,6 +12,7 @@ import (
 
 	"github.com/idempotent-go/idempotent/internal/pipeline"
 	"github.com/idempotent-go/idempotent/internal/record"
+	"github.com/idempotent-go/idempotent/internal/shape"
 	"github.com/idempotent-go/idempotent/internal/store"
 )
 
@@ -68,7 +69,7 @@ func New[T any](client redis.UniversalClient, namespace string, opts ...Option) 
 		core:      newCore(&cfg, store.New(client, cfg.messageLimit, cfg.ack), codecOf(codec.Codec), encode),
 		codec:     codec.Codec,
 		hooks:     hooks,
-		shareable: isPlainData(reflect.TypeFor[T]()),
+		shareable: shape.IsPlain(reflect.TypeFor[T]()),
 		unchecked: cfg.unchecked,
 	}, nil
 }

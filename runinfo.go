@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
-	"regexp"
 	"sync/atomic"
 
 	"github.com/idempotent-go/idempotent/internal/runctx"
@@ -14,8 +13,6 @@ import (
 
 // MaxKeySize is the longest key, in bytes.
 const MaxKeySize = 1024
-
-var namespacePattern = regexp.MustCompile(`^[A-Za-z0-9._/-]{1,64}$`)
 
 func checkKey(key string) error {
 	if len(key) == 0 || len(key) > MaxKeySize {

@@ -204,6 +204,18 @@ func TestRootFilesHaveNoCycle(t *testing.T) {
 	assert.Empty(t, cycle(edges))
 }
 
+// The root package can be read in one sitting: its public API, and what the engine decides.
+func TestRootIsSmall(t *testing.T) {
+	const maxFiles, maxLines = 18, 380
+	fset := token.NewFileSet()
+	files := parsed(t, fset, ".")
+	assert.LessOrEqual(t, len(files), maxFiles)
+	for _, file := range files {
+		position := fset.Position(file.FileEnd)
+		assert.LessOrEqual(t, position.Line, maxLines, position.Filename)
+	}
+}
+
 // exportData finds what the compiler wrote about the packages that the root package imports.
 func exportData(t *testing.T) importer.Lookup {
 	t.Helper()
