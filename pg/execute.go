@@ -12,6 +12,7 @@ import (
 	"github.com/idempotent-go/idempotent"
 	"github.com/idempotent-go/idempotent/internal/record"
 	"github.com/idempotent-go/idempotent/internal/seam"
+	"github.com/idempotent-go/idempotent/pg/internal/guard"
 )
 
 // execute runs act in t, and commits or rolls back. A panic of act goes on from the stack it came from, after it was
@@ -22,7 +23,7 @@ func (t *transaction) execute(ctx context.Context, act action) (res result) {
 	outer, _ := ctx.Value(runningKey{}).(*running)
 	fnCtx, end := context.WithCancel(context.WithValue(seam.WithRunInfo(ctx, t.namespace, t.op.key), runningKey{},
 		&running{core: t.core, key: t.op.key, outer: outer, over: over}))
-	tx := &fnTx{Tx: t.tx}
+	tx := &guard.Tx{Tx: t.tx}
 	began := time.Now()
 	returned := false
 	stop := func() {
@@ -49,12 +50,12 @@ func (t *transaction) execute(ctx context.Context, act action) (res result) {
 }
 
 // conclude decides what an ended fn leaves behind.
-func (t *transaction) conclude(ctx context.Context, tx *fnTx, fn fnResult, began time.Time) result {
+func (t *transaction) conclude(ctx context.Context, tx *guard.Tx, fn fnResult, began time.Time) result {
 	cause := fn.cause()
 	t.observe(ctx, idempotent.Event{Kind: idempotent.EventExecuted, Key: t.op.key, Attempt: 1, Duration: time.Since(began), Err: cause})
 	switch {
-	case tx.touched:
-		return t.finish(ctx, idempotent.EventCommitFailed, rolledBack(errors.Join(errEndedByFn, cause)))
+	case tx.Touched:
+		return t.finish(ctx, idempotent.EventCommitFailed, rolledBack(errors.Join(guard.ErrEnded, cause)))
 	case fn.encodeErr != nil:
 		return t.finish(ctx, idempotent.EventCommitFailed, rolledBack(fn.encodeErr))
 	case cause == nil:
