@@ -35,9 +35,12 @@ redis.call('PEXPIRE', KEYS[1], ARGV[7])
 redis.call('HSET', KEYS[2], unpack(ARGV, last + 1))
 redis.call('PEXPIRE', KEYS[2], ARGV[7])
 redis.call('ZADD', KEYS[3], now, ARGV[1])
-redis.call('PEXPIRE', KEYS[3], ARGV[8])
 redis.call('ZADD', KEYS[4], ARGV[4], ARGV[2])
-redis.call('PEXPIRE', KEYS[4], ARGV[8])
+for i = 3, 4 do -- a lifetime of years, so it is enough to set it when the zset is made
+  if redis.call('ZCARD', KEYS[i]) == 1 then
+    redis.call('PEXPIRE', KEYS[i], ARGV[8])
+  end
+end
 if ARGV[9] == '1' then
   redis.call('ZADD', KEYS[8], ARGV[4], ARGV[2])
   redis.call('ZREMRANGEBYSCORE', KEYS[8], '-inf', string.format('%.0f', now - 2000 * ARGV[7]))
