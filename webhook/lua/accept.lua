@@ -1,4 +1,4 @@
--- Stores a new event and queues it, or counts one more delivery of an event that is stored, in three commands.
+-- Stores a new event and queues it, or counts one more delivery of an event that is stored, in up to four commands.
 -- KEYS[1]  event, hash                 KEYS[5..7]  running, retrying, parked, zsets
 -- KEYS[2]  payload, hash               KEYS[8]     object index, zset
 -- KEYS[3]  queue, zset by due time     KEYS[9]     from the provider's id to the key, string
@@ -14,6 +14,9 @@ if redis.call('EXISTS', KEYS[1]) == 1 then
   local deliveries = redis.call('HINCRBY', KEYS[1], 'deliveries', 1)
   if deliveries <= tonumber(ARGV[6]) then
     redis.call('HSET', KEYS[1], 'r' .. deliveries, ARGV[5])
+  end
+  if ARGV[10] == '1' then -- it may have come under another id
+    redis.call('SET', KEYS[9], ARGV[2], 'PX', ARGV[7])
   end
   return deliveries
 end
