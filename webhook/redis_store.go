@@ -17,6 +17,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/idempotent-go/idempotent"
+	"github.com/idempotent-go/idempotent/internal/pipeline"
 )
 
 //go:embed lua/*.lua
@@ -60,7 +61,8 @@ type RedisStore struct {
 	namespace string
 	prefixes  []string // of each lane
 	ack       replicaAck
-	process   string // part of each token
+	batcher   *pipeline.Batcher // of Accept; nil if its scripts are sent alone
+	process   string            // part of each token
 	takes     atomic.Uint64
 }
 
@@ -121,6 +123,7 @@ func NewRedisStore(client redis.UniversalClient, namespace string, opts ...Redis
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
+	s.batcher = newBatcher(client)
 	return s, nil
 }
 
