@@ -4,13 +4,17 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"reflect"
 	"regexp"
 	"slices"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/idempotent-go/idempotent/internal/record"
 	"github.com/idempotent-go/idempotent/internal/store"
 	"github.com/idempotent-go/idempotent/internal/topology"
 )
@@ -75,6 +79,8 @@ type config struct {
 	hooks        any // Hooks[T]
 	errors       *ErrorRegistry
 	observers    []Observer
+	tracer       Tracer
+	nilTracer    bool
 	owner        string
 	logger       *slog.Logger
 	given, twice []string // options that may be given once
@@ -96,6 +102,7 @@ type runConfig struct {
 	commitWait   time.Duration
 	report       *Report
 	reports      []*Report // further ones
+	watch        *watch    // nil without an observer and a tracer
 
 	absent bool // Resolve settles a key under which nothing is stored
 
@@ -144,6 +151,9 @@ type boxedCodec[T any] struct{ Codec[T] }
 func (b boxedCodec[T]) given() string { return fmt.Sprintf("a %s (%T)", typeName[Codec[T]](), b.Codec) }
 
 func (c *runConfig) fillReports(r Report) {
+	if c.watch != nil {
+		c.watch.report = r
+	}
 	if c.report == nil {
 		return
 	}
@@ -156,50 +166,23 @@ func (c *runConfig) fillReports(r Report) {
 // nilReport marks WithReport(nil) for validation.
 var nilReport = new(Report)
 
-// A Report says where a result came from.
-type Report struct {
-	// Source is 0 when Run returned no outcome of fn.
-	Source Source
-	// Attempt is the number of the execution the outcome comes from, 1 for the first.
-	Attempt int
-	// Final reports whether the next call with this key gets the same: the outcome is recorded, or the
-	// error stays until the record expires or an operator acts. A worker acknowledges its job if it is
-	// true, and has it delivered again if it is false.
-	Final bool
-	// RecordedAt is when the outcome was recorded, by the clock of the process that ran fn; zero
-	// when it was not.
-	RecordedAt time.Time
-}
+var ownerPattern = regexp.MustCompile(`^[ -~]{1,64}$`)
 
-// A Source says who ran the fn whose outcome a caller got.
-type Source uint8
-
-const (
-	// Executed: this call ran fn.
-	Executed Source = iota + 1
-	// Replayed: the outcome was there already.
-	Replayed
-	// Joined: another call in this process ran fn while this one waited.
-	Joined
-	// Waited: another process ran fn while this call waited.
-	Waited
-)
-
-func (s Source) String() string {
-	switch s {
-	case 0:
-		return "none"
-	case Executed:
-		return "executed"
-	case Replayed:
-		return "replayed"
-	case Joined:
-		return "joined"
-	case Waited:
-		return "waited"
+// processName is the default of WithOwner.
+var processName = sync.OnceValue(func() string {
+	host, err := os.Hostname()
+	host = strings.Map(func(r rune) rune {
+		if r <= ' ' || r > '~' {
+			return '_'
+		}
+		return r
+	}, host)
+	if err != nil || host == "" {
+		host = "unknown"
 	}
-	return fmt.Sprintf("Source(%d)", uint8(s))
-}
+	pid := fmt.Sprintf(":%d", os.Getpid())
+	return host[:min(len(host), record.MaxOwnerSize-len(pid))] + pid
+})
 
 func validateConfig(c *config, client redis.UniversalClient) error {
 	var errs []error
@@ -231,6 +214,9 @@ func validateConfig(c *config, client redis.UniversalClient) error {
 		if isNil(reflect.ValueOf(o)) {
 			errs = append(errs, invalid("WithObserver", "observer", "nil", "an observer"))
 		}
+	}
+	if c.nilTracer {
+		errs = append(errs, invalid("WithTracer", "tracer", "nil", "a Tracer"))
 	}
 	if !ownerPattern.MatchString(c.owner) {
 		errs = append(errs, invalid("WithOwner", "name", fmt.Sprintf("%.70q", c.owner), ownerPattern.String()))

@@ -3,6 +3,7 @@ package idempotent
 import (
 	"crypto/sha256"
 	"log/slog"
+	"reflect"
 	"slices"
 	"time"
 
@@ -41,6 +42,14 @@ func WithObserver(observer Observer) Option {
 		observer = ObserverFunc(nil) // refused by New
 	}
 	return option(func(c *config) { c.observers = append(c.observers, observer) })
+}
+
+// WithTracer sets what makes spans of calls and executions, and writes their trace into records. By default there is
+// none. A Tracer that is an Observer too needs no WithObserver.
+func WithTracer(tracer Tracer) Option {
+	return once("WithTracer", func(c *config) {
+		c.tracer, c.nilTracer = tracer, tracer == nil || isNil(reflect.ValueOf(tracer))
+	})
 }
 
 // WithLogger sets where trouble is logged: failed renewals, lost leases, repeated commits,
@@ -108,8 +117,8 @@ func WithReplicaAck(n int, timeout time.Duration) Option {
 // Forget are replayed until they expire.
 //
 // Records above 64 KiB are not kept; beside each, so is the value that callers share (see Codec), once
-// somebody has had it. Cached outcomes are reported, observed and given to hooks like
-// those that come from Redis. Each Run that does not find its key in the cache claims by a script,
+// somebody has had it. Cached outcomes have the source Cached, and are observed and given to
+// hooks like those that come from Redis. Each Run that does not find its key in the cache claims by a script,
 // to learn how long a record has to live: a little more work for Redis than without a cache.
 func WithReplayCache(entries int) Option {
 	return option(func(c *config) { c.cached, c.cacheEntries = true, entries })

@@ -147,7 +147,10 @@ func (c *events) replay(ctx context.Context, key string, cfg *runConfig, s share
 	if s.rec.Outcome == record.OutcomeValueNotKept {
 		return failure(cmp.Or[error](s.err, &ValueNotKeptError{Attempt: int(s.rec.Attempt), At: s.rec.At}))
 	}
-	c.observe(ctx, Event{Kind: EventReplayed, Key: key, Attempt: int(s.rec.Attempt)})
+	if len(c.observers) > 0 {
+		e := Event{Kind: EventReplayed, Key: key, Source: s.source, Age: max(0, time.Since(s.rec.At)), TTL: cfg.ttl}
+		c.observe(ctx, e.about(s.rec))
+	}
 	return s
 }
 

@@ -35,6 +35,7 @@ var arrows = map[string][]string{
 	"errreg":      {"errtree"},
 	"errtree":     nil,
 	"flight":      nil,
+	"guard":       {"rediserr"},
 	"jsonx":       {"equal", "safetext", "shape"},
 	"msgpackx":    {"equal", "safetext", "shape"},
 	"record":      nil,
