@@ -31,12 +31,17 @@ import (
 // A child of a test is this binary again, with these in its environment.
 const (
 	childRedis  = "WEBHOOK_TEST_REDIS"  // URL
-	childLedger = "WEBHOOK_TEST_LEDGER" // URL
+	childLedger = "WEBHOOK_TEST_LEDGER" // URL, of a child that receives and handles events
+	childPauses = "WEBHOOK_TEST_PAUSES" // of a child that redrives: it stops in the middle of its second page
 )
 
 func TestMain(m *testing.M) {
 	if os.Getenv(childRedis) != "" {
-		if err := child(); err != nil {
+		role := child
+		if os.Getenv(childLedger) == "" {
+			role = redriver
+		}
+		if err := role(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
