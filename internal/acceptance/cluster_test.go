@@ -81,6 +81,7 @@ func TestCluster(t *testing.T) {
 		{"slot migrated, never learned", neverLearning(slotMigrated)},
 		{"slot migrated, masters disagree", mastersDisagree},
 		{"slot migrated, leases renewed", renewedWhileMigrated},
+		{"slot migrated, inspected", inspectedWhileMigrated},
 		{"failover", failedOver},
 		{"failover, learned late", failedOverLearnedLate},
 		{"failover under load", failoverUnderLoad},
