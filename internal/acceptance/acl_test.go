@@ -22,7 +22,7 @@ import (
 // Cluster, and what Check reads beyond.
 func aclRules(t *testing.T) (single, cluster, check []string) {
 	t.Helper()
-	lines := regexp.MustCompile(`(?m)^    ACL SETUSER app (.*)$`).FindAllStringSubmatch(readText(t, "docs/redis.md"), -1)
+	lines := regexp.MustCompile(`(?m)^ACL SETUSER app (.*)$`).FindAllStringSubmatch(readText(t, "docs/redis.md"), -1)
 	require.Len(t, lines, 3)
 	return strings.Fields(lines[0][1]), strings.Fields(lines[1][1]), strings.Fields(lines[2][1])
 }

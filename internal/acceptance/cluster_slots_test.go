@@ -27,6 +27,7 @@ func TestClusterSlots(t *testing.T) {
 		clusterTest{"slot migrated, never learned", neverLearning(slotMigrated)},
 		clusterTest{"slot migrated, masters disagree", mastersDisagree},
 		clusterTest{"slot migrated, leases renewed", renewedWhileMigrated},
+		clusterTest{"slot migrated, inspected", inspectedWhileMigrated},
 	)
 }
 

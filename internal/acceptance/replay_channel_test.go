@@ -341,7 +341,7 @@ func TestReplayCacheWhenAShardDies(t *testing.T) {
 // The users that docs/redis.md describes, narrowed to one namespace, may do what a cache needs.
 func TestPermissions(t *testing.T) {
 	t.Parallel()
-	lines := regexp.MustCompile(`(?m)^    ACL SETUSER app (on .*)$`).FindAllStringSubmatch(readText(t, "docs/redis.md"), -1)
+	lines := regexp.MustCompile(`(?m)^ACL SETUSER app (on .*)$`).FindAllStringSubmatch(readText(t, "docs/redis.md"), -1)
 	require.Len(t, lines, 2)
 	rules := func(line []string) (args []any) {
 		args = []any{"acl", "setuser", "app"}
