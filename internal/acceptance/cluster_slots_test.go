@@ -173,7 +173,7 @@ func mastersDisagree(w clusterWorld) {
 
 // readsOf counts the reads of one name.
 type readsOf struct {
-	looks
+	readHook
 	name string
 	n    atomic.Int64
 }

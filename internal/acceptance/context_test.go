@@ -20,7 +20,7 @@ func TestContextEndsClaim(t *testing.T) {
 		x, other := w.executor(idempotent.WithInterrupted(idempotent.Refuse)), w.executor()
 		p := w.provider()
 		ctx, cancel := context.WithCancel(w.Context())
-		x.client.AddHook(afterwards{change: func(cmd redis.Cmder) error {
+		x.client.AddHook(replyHook{change: func(cmd redis.Cmder) error {
 			if cmd.Name() == "set" {
 				cancel()
 			}

@@ -146,7 +146,7 @@ func TestReplayCacheWithoutItsChannel(t *testing.T) {
 func (w *wire) allowSubscriptions() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.deaf = false
+	w.refusing = false
 }
 
 // The connection is there, and nothing comes through it.

@@ -14,13 +14,13 @@ import (
 	"github.com/idempotent-go/idempotent/internal/redistest"
 )
 
-// afterwards changes what the client makes of a command that the server has executed.
-type afterwards struct {
+// A replyHook changes what the client makes of a command that the server has executed.
+type replyHook struct {
 	refuse
 	change func(cmd redis.Cmder) error
 }
 
-func (a afterwards) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+func (a replyHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
 		err := next(ctx, cmd)
 		if err != nil && !errors.Is(err, redis.Nil) {
@@ -51,7 +51,7 @@ func TestTakeOverOfUnknownFate(t *testing.T) {
 	everywhere(t, func(w *world) {
 		dead, other, third := w.executor(), w.executor(), w.executor()
 		failed := false
-		other.client.AddHook(afterwards{change: func(cmd redis.Cmder) error {
+		other.client.AddHook(replyHook{change: func(cmd redis.Cmder) error {
 			if failed || !isTakeOver(cmd) {
 				return nil
 			}
@@ -114,7 +114,7 @@ func TestFingerprintOutlivesATakeOverOfUnknownFate(t *testing.T) {
 		p := w.provider()
 		p.answer("", idempotent.OutcomeUnknown(errors.New("connection reset")))
 		x.start(w.Context(), "order-1", p.charge, idempotent.WithFingerprint([]byte("10"))).wait(w)
-		other.client.AddHook(afterwards{change: func(cmd redis.Cmder) error {
+		other.client.AddHook(replyHook{change: func(cmd redis.Cmder) error {
 			if isTakeOver(cmd) {
 				return serverError("LOADING Redis is loading the dataset in memory")
 			}

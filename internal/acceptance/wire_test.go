@@ -17,7 +17,7 @@ type wire struct {
 	loseNext string // the reply to the next command that contains this is lost, with its connection
 	lost     int
 	onLost   func() // called before the connection of a lost reply ends
-	deaf     bool   // subscriptions are refused
+	refusing bool   // subscriptions are refused
 }
 
 var errCut = fmt.Errorf("the wire is cut")
@@ -76,7 +76,7 @@ func (w *wire) loseReplyTo(text string) {
 func (w *wire) refuseSubscriptions() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.deaf = true
+	w.refusing = true
 	for c := range w.conns {
 		if c.subs.Load() {
 			_ = c.Conn.Close()
@@ -107,11 +107,11 @@ func (c *wiredConn) Write(b []byte) (int, error) {
 		c.wire.loseNext = ""
 		c.losing.Store(true)
 	}
-	deaf := c.wire.deaf
+	refusing := c.wire.refusing
 	c.wire.mu.Unlock()
 	if strings.Contains(string(b), "subscribe") {
 		c.subs.Store(true)
-		if deaf {
+		if refusing {
 			_ = c.Conn.Close()
 			return 0, io.EOF
 		}

@@ -162,7 +162,7 @@ func (w *world) executorOn(client redis.UniversalClient, opts ...idempotent.Opti
 func (w *world) executorIn(namespace string, client redis.UniversalClient, opts ...idempotent.Option) *executor {
 	w.Helper()
 	x := &executor{Recorder: &idemtest.Recorder{}, looked: make(chan struct{}, 1000)}
-	client.AddHook(looks{done: x.looked})
+	client.AddHook(readHook{done: x.looked})
 	opts = append([]idempotent.Option{
 		idempotent.WithLease(w.lease),
 		idempotent.WithObserver(x.Recorder),
@@ -209,13 +209,13 @@ type quiet struct{}
 
 func (quiet) Printf(context.Context, string, ...any) {}
 
-// looks tells of each read of a record and its TTL.
-type looks struct {
+// A readHook tells of each read of a record and its TTL.
+type readHook struct {
 	refuse
 	done chan struct{}
 }
 
-func (l looks) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+func (l readHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
 		err := next(ctx, cmd)
 		if script, ok := cmd.(*redis.Cmd); ok && err == nil {
