@@ -185,7 +185,7 @@ const (
 	EventInterrupted
 	// EventCommitRetried: storing the outcome failed with Err and is tried again.
 	EventCommitRetried
-	// EventCommitFailed: storing the outcome was given up or refused, because of Err.
+	// EventCommitFailed: storing the outcome was given up because of Err or, if that matches ErrLeaseLost, refused.
 	EventCommitFailed
 	// EventReturned: a Run, a Get or a call of RunMany returned after Duration with Err; a panic of fn is a *PanicError.
 	// It is the one event of every call, and the last.

@@ -1,0 +1,7 @@
+package idemotel_test
+
+import (
+	"testing"
+)
+
+func namesAreScraped(t *testing.T, text string) {}
