@@ -28,7 +28,13 @@ import (
 	"github.com/idempotent-go/idempotent/internal/redistest"
 )
 
+// quiet drops what go-redis logs: dials that fail are part of the tests.
+type quiet struct{}
+
+func (quiet) Printf(context.Context, string, ...any) {}
+
 func TestMain(m *testing.M) {
+	redis.SetLogger(quiet{})
 	if os.Getenv(workerEnv) != "" {
 		workerMain()
 		return
