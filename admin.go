@@ -125,6 +125,9 @@ const (
 	// StateValueNotKept: fn succeeded, and its value could not be stored. Run returns
 	// ErrValueNotKept until Forget or Resolve.
 	StateValueNotKept
+	// StateUnreadable: what is stored is no record that this version reads. Run returns
+	// ErrCorruptRecord until Forget. Only an Inspector returns it.
+	StateUnreadable
 )
 
 var stateNames = [...]string{
@@ -136,6 +139,7 @@ var stateNames = [...]string{
 	StateFailed:      "failed",
 
 	StateValueNotKept: "done, value not kept",
+	StateUnreadable:   "unreadable",
 }
 
 func (s State) String() string {

@@ -173,7 +173,7 @@ func firstNonEmpty(a, b []byte) []byte {
 // Run did not run its fn, or does not know what that did. The outer fn may have had other effects before.
 var notOutcomes = []error{
 	ErrUnavailable, ErrInProgress, ErrClosed, ErrKeyReused, ErrInterrupted, ErrCorruptRecord,
-	ErrInvalidKey, ErrInvalidOption, ErrNotFound, ErrLeaseLost, ErrNotRecorded,
+	ErrInvalidKey, ErrInvalidOption, ErrNotFound, ErrLeaseLost, ErrNotRecorded, ErrValueNotKept,
 }
 
 // isCutShort reports whether err says itself that the end of the context caused it.

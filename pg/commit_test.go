@@ -97,6 +97,25 @@ func TestLostCommitWaitsForItsSession(t *testing.T) {
 	assert.Equal(t, 1, w.effects("a"))
 }
 
+// A COMMIT that waits for its synchronous standby, and is canceled, has taken place on the primary alone: a failover would
+// lose it, so it is no answer yet.
+func TestCommitThatIsNotReplicatedIsUnknown(t *testing.T) {
+	server := pgtest.Start(t, "-c", "synchronous_standby_names=none_there")
+	w := newWorldOn(t, server.URL()+"&synchronous_commit=local")
+	e, err := pg.New[int](w.connect(server.URL()), "orders", pg.WithCommitTimeout(300*time.Millisecond))
+	require.NoError(t, err)
+	c := newCharge("a")
+	_, err = e.Run(t.Context(), "a", c.run)
+	require.ErrorIs(t, err, pg.ErrCommitUnknown)
+
+	// Without a standby to wait for, it is one.
+	value, err := newExecutor[int](w).Run(t.Context(), "a", c.run)
+	require.NoError(t, err)
+	assert.Equal(t, 1, value)
+	assert.EqualValues(t, 1, c.calls.Load())
+	assert.Equal(t, 1, w.effects("a"))
+}
+
 func TestPostgresAwayIsUnavailable(t *testing.T) {
 	w := newWorld(t)
 	proxy, pool := w.throughProxy()

@@ -37,10 +37,15 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
+	return newWorldOn(t, pgtest.Database(t))
+}
+
+func newWorldOn(t *testing.T, url string) *world {
+	t.Helper()
 	ctx, cancel := context.WithTimeoutCause(t.Context(), 2*patience, errors.New("the test takes too long"))
 	t.Cleanup(cancel)
 	w := &world{T: t, ctx: ctx}
-	w.pool = w.connect(pgtest.Database(t))
+	w.pool = w.connect(url)
 	require.NoError(t, pg.Migrate(t.Context(), w.pool))
 	_, err := w.pool.Exec(t.Context(), `CREATE TABLE ledger (key text NOT NULL, cents int NOT NULL)`)
 	require.NoError(t, err)

@@ -84,7 +84,8 @@ func WithLanes(n int) RedisOption {
 
 // WithReplicaAck makes an event accepted only once n replicas have it, so that a failover to one of them loses nothing
 // that was answered with 2xx. n is 1 or more; timeout, 1 ms or more, is how long to wait for them. If too few acknowledge
-// in time, Accept fails, and the provider delivers the event again. The default is not to wait.
+// in time, Accept fails, and the provider delivers the event again. Claims and outcomes of handlers wait as well, so that
+// what a failover loses of a settlement is settled again, without a second run. The default is not to wait.
 func WithReplicaAck(n int, timeout time.Duration) RedisOption {
 	return func(s *RedisStore) error {
 		if n < 1 || timeout < time.Millisecond {

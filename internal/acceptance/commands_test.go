@@ -126,6 +126,7 @@ func TestCommandsOfAThousandCallersInOneProcess(t *testing.T) {
 }
 
 func TestOneSubscriptionConnectionForManyKeys(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	onRealRedisAt(t, server.URL(), func(w *world) {
 		w.lease = time.Minute
@@ -167,6 +168,7 @@ func TestOneSubscriptionConnectionForManyKeys(t *testing.T) {
 
 // Everything that is stored has an expiry, whatever became of it.
 func TestEveryKeyExpires(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	onRealRedisAt(t, server.URL(), func(w *world) {
 		x := w.executor(idempotent.WithShouldIgnoreError(idempotent.IsRetryable))

@@ -38,6 +38,7 @@ var arrows = map[string][]string{
 	"guard":       {"rediserr"},
 	"jsonx":       {"equal", "safetext", "shape"},
 	"msgpackx":    {"equal", "safetext", "shape"},
+	"present":     nil,
 	"record":      nil,
 	"rediserr":    nil,
 	"runctx":      nil,
@@ -53,12 +54,12 @@ var arrows = map[string][]string{
 	"store":       {"backoff", "pipeline", "record", "rediserr", "topology"},
 	"lease":       {"pipeline", "record", "rediserr", "store"},
 	"replaycache": {"backoff", "pubsub", "record", "rediserr", "store"},
-	"inspect":     {"record", "topology"},
+	"inspect":     {"record", "rediserr", "topology"},
 	"checkup":     {"idemcheck", "record", "rediserr", "topology"},
 }
 
 // harness are the packages of tests, which no other package may import.
-var harness = []string{"acceptance", "architecture", "behaviour", "pgtest", "redistest"}
+var harness = []string{"acceptance", "architecture", "behaviour", "pgtest", "redistest", "sample"}
 
 // maxExported is how many names a mechanism may export. Constants of one of its types belong to that
 // type, and methods and fields are not counted.

@@ -93,7 +93,11 @@ type room struct {
 	left  int
 }
 
-const countSQL = `SELECT count(*) FROM (SELECT FROM idempotent_inbox_events WHERE namespace = $1 AND settled_at IS NULL LIMIT $2) unsettled`
+// One count for each of the two indexes.
+const countSQL = `SELECT (SELECT count(*) FROM (SELECT FROM idempotent_inbox_events
+		WHERE namespace = $1 AND settled_at IS NULL AND object IS NULL LIMIT $2) alone)
+	+ (SELECT count(*) FROM (SELECT FROM idempotent_inbox_events
+		WHERE namespace = $1 AND settled_at IS NULL AND object IS NOT NULL LIMIT $2) others)`
 
 func (r *room) has(ctx context.Context, s *Store, limit int) (bool, error) {
 	if limit <= 0 {

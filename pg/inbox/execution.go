@@ -209,9 +209,9 @@ func (r *execution) resolve(ctx context.Context, t webhook.Ticket, to webhook.Se
 			if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock($1::bigint)`, r.store.lockID(r.key)); err != nil {
 				return err
 			}
-			// With a transaction id, COMMIT waits for a synchronous standby: the one that was lost may have been canceled in
-			// that wait, after which Postgres shows what a failover would lose.
-			return tx.QueryRow(ctx, `SELECT token, state FROM idempotent_inbox_events WHERE namespace = $1 AND key = $2 AND txid_current() > 0`,
+			// With a row lock, COMMIT waits for a synchronous standby: the one that was lost may have been canceled in that
+			// wait, after which Postgres shows what a failover would lose.
+			return tx.QueryRow(ctx, `SELECT token, state FROM idempotent_inbox_events WHERE namespace = $1 AND key = $2 FOR UPDATE`,
 				r.store.namespace, []byte(t.Key)).Scan(&token, &state)
 		})
 		switch {

@@ -14,12 +14,13 @@ import (
 // for no lock, and evaluates the conditions again on rows that changed since its snapshot, needs no lock of its own.
 const takeSQL = `WITH alone AS MATERIALIZED (
 	SELECT e.id, e.redriven, e.due, NULL::bytea AS object FROM idempotent_inbox_events e
-	WHERE e.namespace = $1 AND e.settled_at IS NULL AND e.due <= now() AND e.next_at <= now() AND e.object IS NULL
+	WHERE e.namespace = $1 AND e.settled_at IS NULL AND e.object IS NULL AND e.due <= now() AND e.next_at <= now()
 	ORDER BY e.redriven, e.due, e.id LIMIT $2 FOR UPDATE SKIP LOCKED
 ), first AS MATERIALIZED (
 	SELECT e.id, e.redriven, e.due, o.object FROM idempotent_inbox_events e
 	JOIN idempotent_inbox_objects o ON o.namespace = e.namespace AND o.object = e.object
-	WHERE e.namespace = $1 AND e.settled_at IS NULL AND e.due <= now() AND e.next_at <= now() AND o.busy_until <= now()
+	WHERE e.namespace = $1 AND e.settled_at IS NULL AND e.object IS NOT NULL AND e.due <= now() AND e.next_at <= now()
+		AND o.busy_until <= now()
 		AND NOT EXISTS (SELECT FROM idempotent_inbox_events p WHERE p.namespace = $1 AND p.object = e.object
 			AND p.settled_at IS NULL AND p.due <= now() AND p.next_at <= now() AND (p.redriven, p.due, p.id) < (e.redriven, e.due, e.id))
 	ORDER BY e.redriven, e.due, e.id LIMIT $2 FOR UPDATE OF e, o SKIP LOCKED

@@ -39,7 +39,11 @@ CREATE TABLE idempotent_inbox_events (
     UNIQUE (namespace, key)
 ) WITH (fillfactor = 70); -- room for the updates of an event next to it
 
-CREATE INDEX idempotent_inbox_events_due ON idempotent_inbox_events (namespace, redriven, due, id) WHERE settled_at IS NULL;
+-- What is due, of the events that name no object and of those that do.
+CREATE INDEX idempotent_inbox_events_due ON idempotent_inbox_events (namespace, redriven, due, id)
+    WHERE settled_at IS NULL AND object IS NULL;
+CREATE INDEX idempotent_inbox_events_object_due ON idempotent_inbox_events (namespace, redriven, due, id)
+    WHERE settled_at IS NULL AND object IS NOT NULL;
 CREATE INDEX idempotent_inbox_events_object ON idempotent_inbox_events (namespace, object, redriven, due, id)
     WHERE settled_at IS NULL AND object IS NOT NULL;
 CREATE INDEX idempotent_inbox_events_history ON idempotent_inbox_events (namespace, object, received_at) WHERE object IS NOT NULL;
