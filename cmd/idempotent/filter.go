@@ -45,7 +45,7 @@ func (f *filterFlags) add(c *cobra.Command) {
 
 func (f *filterFlags) addScan(c *cobra.Command) {
 	c.Flags().IntVar(&f.batch, "batch", 0, "names that Redis looks at in one step (default 500)")
-	c.Flags().DurationVar(&f.pause, "pause", 0, "time between two steps, negative for none (default 50ms)")
+	c.Flags().DurationVar(&f.pause, "pause", 0, "time between two steps, negative for none (default 100ms)")
 }
 
 func (f *filterFlags) filter() (idempotent.Filter, error) {
