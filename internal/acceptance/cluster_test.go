@@ -64,6 +64,7 @@ func (b *belief) may() {
 // TestCluster shows all that is about Clusters on one, since it takes a while to make. Each test
 // leaves it as it was, but for who is a master and has which slot.
 func TestCluster(t *testing.T) {
+	t.Parallel()
 	c := redistest.StartCluster(t)
 	for _, test := range []struct {
 		name string

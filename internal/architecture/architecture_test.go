@@ -32,8 +32,10 @@ const (
 var arrows = map[string][]string{
 	"backoff":     nil,
 	"equal":       nil,
+	"errreg":      {"errtree"},
 	"errtree":     nil,
 	"flight":      nil,
+	"guard":       {"rediserr"},
 	"jsonx":       {"equal", "safetext", "shape"},
 	"msgpackx":    {"equal", "safetext", "shape"},
 	"present":     nil,
@@ -202,6 +204,18 @@ func TestRootFilesHaveNoCycle(t *testing.T) {
 	}
 	require.NotEmpty(t, edges)
 	assert.Empty(t, cycle(edges))
+}
+
+// The root package can be read in one sitting: its public API, and what the engine decides.
+func TestRootIsSmall(t *testing.T) {
+	const maxFiles, maxLines = 18, 380
+	fset := token.NewFileSet()
+	files := parsed(t, fset, ".")
+	assert.LessOrEqual(t, len(files), maxFiles)
+	for _, file := range files {
+		position := fset.Position(file.FileEnd)
+		assert.LessOrEqual(t, position.Line, maxLines, position.Filename)
+	}
 }
 
 // exportData finds what the compiler wrote about the packages that the root package imports.
