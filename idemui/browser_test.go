@@ -143,13 +143,16 @@ func TestCrossSiteFormInChromium(t *testing.T) {
 func TestLooks(t *testing.T) {
 	s := serve(t, everybody)
 	tab := chromium(t)
-	paths := map[string]string{"overview": "", "list": "list", "key": "key?" + about("payments", "order-42").Encode(), "hostile": "key?" + about("payments", sample.HostileKey).Encode()}
+	paths := map[string]string{"overview": "", "list": "list", "key": "key?" + about("payments", "order-42").Encode(), "hostile": "key?" + about("payments", sample.HostileKey).Encode(), "payload": "key?" + about("payments", "order-41").Encode()}
 	for _, scheme := range []string{"light", "dark"} {
 		for _, width := range []int64{360, 1100} {
 			for name, path := range paths {
 				do(tab, chromedp.EmulateViewport(width, 800))
 				setScheme(tab, scheme)
 				tab.open(s.URL + base + path)
+				if name == "payload" {
+					tab.click("#reveal", sample.Secret)
+				}
 				at := fmt.Sprint(name, " ", scheme, " ", width)
 				assert.LessOrEqual(t, do(tab, chromedp.Evaluate[int64](`document.documentElement.scrollWidth`)), width, at)
 				assert.Empty(t, do(tab, chromedp.Evaluate[[]string](lowContrast)), at)

@@ -1,4 +1,4 @@
-// Command idempotent lists, shows and settles the operations of package idempotent, for whoever is on call.
+// Command idempotent lists, shows and settles the operations of package idempotent, for engineers on call.
 // docs/operations.md has the situations that it is for.
 package main
 

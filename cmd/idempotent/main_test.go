@@ -20,6 +20,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	redis.SetLogger(silent{})
 	code := m.Run()
 	redistest.Cleanup()
 	os.Exit(code)
