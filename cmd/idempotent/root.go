@@ -20,6 +20,8 @@ Redis is given by --url or IDEMPOTENT_REDIS_URL:
   redis+cluster://host:6379?addr=other:6379
   redis+sentinel://host:26379/0?master_name=main
 
+A KEY is given as list shows it: one in quotes, as a quoted Go string.
+
 ` + exitHelp,
 		SilenceUsage:      true,
 		SilenceErrors:     true,

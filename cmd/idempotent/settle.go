@@ -52,6 +52,7 @@ func (a *app) resolve() *cobra.Command {
 		Short: "Record a value for an operation without an outcome",
 		Long: "Record a value for an operation whose execution ended without an outcome, after you found out what it did.\n" +
 			"Every later Run returns the value, so it must be one of the executor's type, and --codec that of the executor.\n" +
+			"JSON has no times and no bytes: a type that has them under msgpack is resolved in Go, by Executor.Resolve.\n" +
 			"An outcome that is recorded already stays.",
 		Example: `  idempotent resolve payments order-42 --value '{"ID":"ch_1"}'
   idempotent resolve payments order-42 --value @charge.json --codec JSON`,
