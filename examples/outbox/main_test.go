@@ -77,30 +77,19 @@ func TestRowsAndAnnouncementsAreEqualAfterKills(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	pool, err := pgxpool.New(context.Background(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(pool.Close)
+	finished := finishedJobs(t, pool)
 	start()
 	for range 2 {
 		<-r.killed
 		_ = r.cmd.Wait()
 		start()
 	}
-	pool, err := pgxpool.New(context.Background(), url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer pool.Close()
-	deadline := time.Now().Add(3 * time.Minute) // river looks for jobs of dead workers each 30 s
-	for open := 1; open > 0; time.Sleep(50 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("%d jobs are not done", open)
-		}
-		var stored int
-		if err := pool.QueryRow(context.Background(), `SELECT count(*) FILTER (WHERE finalized_at IS NULL), (SELECT count(*) FROM orders) FROM river_job`).Scan(&open, &stored); err != nil {
-			t.Fatal(err)
-		}
-		if stored < len(orders) {
-			open++
-		}
-	}
+	finished(len(orders))
 	_ = r.cmd.Process.Signal(os.Interrupt)
 	_ = r.cmd.Wait()
 	var rows []string
@@ -112,5 +101,39 @@ func TestRowsAndAnnouncementsAreEqualAfterKills(t *testing.T) {
 	}
 	if !slices.Equal(rows, orders) || !slices.Equal(r.orders, orders) {
 		t.Errorf("rows %q, announced %q; want each order once", rows, r.orders)
+	}
+}
+
+// finishedJobs creates the tables, and lets Postgres notify of each job that is finished. The function that it returns waits
+// until n different ones are.
+func finishedJobs(t *testing.T, pool *pgxpool.Pool) (wait func(n int)) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute) // river looks for jobs of dead workers each 30 s
+	t.Cleanup(cancel)
+	if err := prepare(ctx, pool); err != nil {
+		t.Fatal(err)
+	}
+	conn, err := pool.Acquire(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(conn.Release)
+	_, err = conn.Exec(ctx, `
+		CREATE FUNCTION finished() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_notify('finished', NEW.id::text); RETURN NEW; END $$;
+		CREATE TRIGGER finished AFTER UPDATE ON river_job FOR EACH ROW WHEN (NEW.finalized_at IS NOT NULL) EXECUTE FUNCTION finished();
+		LISTEN finished`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func(n int) {
+		t.Helper()
+		jobs := make(map[string]bool)
+		for len(jobs) < n {
+			finished, err := conn.Conn().WaitForNotification(ctx)
+			if err != nil {
+				t.Fatalf("%d of %d jobs are finished: %v", len(jobs), n, err)
+			}
+			jobs[finished.Payload] = true
+		}
 	}
 }
