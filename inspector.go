@@ -86,14 +86,14 @@ type Filter struct {
 
 	// Batch is the number of names that Redis looks at in one step: 500 by default, 10,000 at most.
 	Batch int
-	// Pause is the time between two steps, which leaves the server to others: 50 ms by default, negative for none.
+	// Pause is the time between two steps, which leaves the server to others: 100 ms by default, negative for none.
 	Pause time.Duration
 }
 
 const (
 	defaultBatch = 500
 	maxBatch     = 10_000
-	defaultPause = 50 * time.Millisecond
+	defaultPause = 100 * time.Millisecond
 )
 
 // scan returns the Scan that finds what f may select.

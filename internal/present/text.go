@@ -12,8 +12,8 @@ import (
 // Text quotes a text that holds anything but printable characters, quotes, or spaces at an end, so that it cannot move a
 // cursor, change colours, or pass for another text.
 func Text(text string) string {
-	if quoted := strconv.QuoteToGraphic(text); quoted != `"`+text+`"` || text == "" || strings.TrimSpace(text) != text {
-		return strconv.Quote(text)
+	if quoted := strconv.Quote(text); quoted != `"`+text+`"` || text == "" || strings.TrimSpace(text) != text {
+		return quoted
 	}
 	return text
 }

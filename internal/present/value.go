@@ -13,7 +13,7 @@ import (
 )
 
 // Encode turns a value that was typed as JSON into bytes of the codec msgpack or JSON, and any text into those of raw.
-// Names of codecs may be in any case.
+// Names of codecs may be in any case. JSON has no times and no bytes, so a T that has them cannot be typed for msgpack.
 func Encode(value, codec string) ([]byte, error) {
 	switch strings.ToLower(codec) {
 	case "raw":
