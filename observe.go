@@ -265,12 +265,13 @@ func (c *events) start(f func(Tracer, context.Context, RunInfo) context.Context,
 	if c.tracer == nil {
 		return ctx
 	}
-	started = ctx
+	defer func() {
+		if started == nil {
+			started = ctx
+		}
+	}()
 	defer c.recoverFrom(ctx, "idempotent: tracer panicked", "start", run.Key)
-	if spanned := f(c.tracer, ctx, run); spanned != nil {
-		return spanned
-	}
-	return ctx
+	return f(c.tracer, ctx, run)
 }
 
 // end calls EndRun or EndExecution.
@@ -284,13 +285,16 @@ func (c *events) end(f func(Tracer, context.Context, Event), ctx context.Context
 }
 
 // withOrigin adds the origin of the call to the extensions of its records.
-func (c *events) withOrigin(ctx context.Context, key string, e record.Extensions) (with record.Extensions) {
-	with = e
-	defer c.recoverFrom(ctx, "idempotent: tracer panicked", "origin", key)
-	if o := c.tracer.Origin(ctx); o != (Origin{}) {
+func (c *events) withOrigin(ctx context.Context, key string, e record.Extensions) record.Extensions {
+	if o := c.origin(ctx, key); o != (Origin{}) {
 		return e.WithOrigin(o.TraceID, o.SpanID, o.Flags)
 	}
 	return e
+}
+
+func (c *events) origin(ctx context.Context, key string) Origin {
+	defer c.recoverFrom(ctx, "idempotent: tracer panicked", "origin", key)
+	return c.tracer.Origin(ctx)
 }
 
 // A watch is one call as observers and the tracer see it.

@@ -144,13 +144,14 @@ func TestEachAlertHasARunbook(t *testing.T) {
 func TestDashboardHasQueriesThatPrometheusTakes(t *testing.T) {
 	d := panels(t)
 	assert.Len(t, d.Panels, 8)
-	rules := "groups:\n- name: dashboard\n  rules:\n"
+	var rules strings.Builder
+	rules.WriteString("groups:\n- name: dashboard\n  rules:\n")
 	for i, query := range d.queries() {
 		query = strings.NewReplacer("$__rate_interval", "5m", "$namespace", ".*").Replace(query)
-		rules += fmt.Sprintf("  - record: q%d\n    expr: %q\n", i, query)
+		fmt.Fprintf(&rules, "  - record: q%d\n    expr: %q\n", i, query)
 	}
 	file := filepath.Join(t.TempDir(), "rules.yml")
-	require.NoError(t, os.WriteFile(file, []byte(rules), 0o600))
+	require.NoError(t, os.WriteFile(file, []byte(rules.String()), 0o600))
 	out, err := exec.CommandContext(t.Context(), "promtool", "check", "rules", file).CombinedOutput()
 	assert.NoError(t, err, "scripts/ensure-promtool installs it:\n%s", out)
 }

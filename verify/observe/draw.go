@@ -154,7 +154,7 @@ func plotOf(p panel, curves []curve) (*plot.Plot, error) {
 	}
 	drawn.X.Min, drawn.X.Max = 0, whole.Seconds()
 	drawn.Y.Min, drawn.Y.Max = 0, highest*(1.1+.13*float64(len(curves))) // room for the legend
-	drawn.Legend.Top, drawn.Legend.Left, drawn.Legend.ThumbnailWidth, drawn.Legend.XOffs = true, true, 16, 4
+	drawn.Legend.Top, drawn.Legend.Left, drawn.Legend.ThumbnailWidth, drawn.Legend.XOffs, drawn.Legend.Padding = true, true, 16, 4, 2
 	return drawn, nil
 }
 
