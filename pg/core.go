@@ -22,6 +22,7 @@ type core struct {
 	begin   pgx.TxOptions
 	idle    string // WithIdleTimeout in milliseconds, as set_config takes it
 	gates   gates
+	guess   guess
 }
 
 func newCore(cfg *config, pool *pgxpool.Pool, codec record.CodecID) *core {
@@ -56,15 +57,14 @@ func (r *fnResult) cause() error {
 type operation struct {
 	key    string
 	hash   []byte // in the table
-	lock   int64  // the advisory lock
 	cfg    runConfig
 	waited bool // EventWaitStarted was observed
 	began  time.Time
 }
 
-func newOperation(namespace, key string, cfg runConfig, now time.Time) *operation {
+func newOperation(key string, cfg runConfig, now time.Time) *operation {
 	hash := sha256.Sum256([]byte(key))
-	return &operation{key: key, hash: hash[:], lock: lockID(namespace, key), cfg: cfg, began: now}
+	return &operation{key: key, hash: hash[:], cfg: cfg, began: now}
 }
 
 // deadline is when the wait for another call ends.
@@ -89,13 +89,16 @@ func failure(err error) result { return result{err: err} }
 
 // run returns the outcome of op: the recorded one, or that of act.
 func (c *core) run(ctx context.Context, op *operation, act action) result {
-	for {
-		rec, err := c.read(ctx, op)
-		if err != nil {
-			return failure(err)
-		}
-		if rec != nil {
-			return c.replayed(ctx, op, rec)
+	for read := op.cfg.noWait || !c.guess.first(); ; read = true {
+		if read {
+			rec, err := c.read(ctx, op)
+			if err != nil {
+				return failure(err)
+			}
+			c.guess.learn(rec != nil)
+			if rec != nil {
+				return c.replayed(ctx, op, rec)
+			}
 		}
 		leave, busy := c.gates.enter(op.key)
 		if busy == nil {
@@ -134,6 +137,7 @@ func (c *core) attempt(ctx context.Context, op *operation, act action) (res resu
 	}
 	defer t.close(ctx) // also if act exits the goroutine
 	if t.found != nil {
+		c.guess.learn(true)
 		return c.replayed(ctx, op, t.found)
 	}
 	return t.execute(ctx, act)

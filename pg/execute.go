@@ -192,7 +192,7 @@ func (t *transaction) resolve(ctx context.Context, res result, cause error) resu
 	t.close(ctx)
 	deadline, _ := lookCtx.Deadline()
 	for n := 1; ; n++ {
-		found, err := t.core.look(lookCtx, &operation{key: t.op.key, hash: t.op.hash, lock: t.op.lock}, deadline)
+		found, err := t.core.look(lookCtx, &operation{key: t.op.key, hash: t.op.hash}, deadline)
 		switch {
 		case err == nil && found == nil:
 			failed := failure(rolledBack(cause))

@@ -279,5 +279,5 @@ func (e *Executor[T]) operation(method string, ctx context.Context, key string, 
 	if e.executing(ctx, key) { // it would wait for itself
 		return nil, &idempotent.InProgressError{}
 	}
-	return newOperation(e.namespace, key, cfg, time.Now()), nil
+	return newOperation(key, cfg, time.Now()), nil
 }

@@ -68,7 +68,7 @@ func TestInvalidArguments(t *testing.T) {
 
 func TestMigrateByManyAndAgain(t *testing.T) {
 	w := newWorld(t)
-	_, err := w.pool.Exec(t.Context(), `DROP TABLE idempotent_records, idempotent_migrations`)
+	_, err := w.pool.Exec(t.Context(), `DROP SCHEMA public CASCADE; CREATE SCHEMA public; CREATE TABLE ledger (key text, cents int)`)
 	require.NoError(t, err)
 	done := make(chan error)
 	for range 8 {

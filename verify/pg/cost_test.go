@@ -31,15 +31,15 @@ func BenchmarkCPU(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	ctx := context.Background()
+	ctx := b.Context() // it can be canceled, as that of a request
 	fn := func(ctx context.Context, tx pgx.Tx) (int, error) { return 1, effect(ctx, tx, "k") }
 	must := func(err error) {
 		if err != nil {
 			b.Fatal(err)
 		}
 	}
-	const rounds, calls = 10, 300
-	spent := map[string]time.Duration{}
+	const rounds, calls = 40, 100
+	spent := map[string][]time.Duration{} // of each round
 	serial := 0
 	kinds := map[string]func(){
 		"first run": func() {
@@ -67,17 +67,21 @@ func BenchmarkCPU(b *testing.B) {
 					call()
 				}
 				if round > 0 {
-					spent[name] += cpu(b, pool) - before
+					spent[name] = append(spent[name], (cpu(b, pool)-before)/calls)
 				}
 			}
 		}
 	}
-	n := float64(b.N * rounds * calls)
-	for name, d := range spent {
-		b.ReportMetric(float64(d.Microseconds())/n, strings.ReplaceAll(name, " ", "-")+"-µs")
+	for name, of := range spent {
+		b.ReportMetric(float64(median(of).Nanoseconds())/1000, strings.ReplaceAll(name, " ", "-")+"-µs")
 	}
-	b.ReportMetric(float64(spent["first run"])/float64(spent["transaction"]), "first-run/transaction")
-	b.ReportMetric(float64(spent["replay"])/float64(spent["select"]), "replay/select")
+	b.ReportMetric(float64(median(spent["first run"]))/float64(median(spent["transaction"])), "first-run/transaction")
+	b.ReportMetric(float64(median(spent["replay"]))/float64(median(spent["select"])), "replay/select")
+}
+
+func median(of []time.Duration) time.Duration {
+	of = slices.Sorted(slices.Values(of))
+	return of[len(of)/2]
 }
 
 // cpu returns the CPU time so far of this process and of the pool's only session.
