@@ -122,16 +122,50 @@ func (t *transaction) commit(ctx context.Context, rec *record.Record, fnErr erro
 	return res
 }
 
-// sendCommit returns the answer to the last statement: COMMIT, or the release of the savepoint.
-func (t *transaction) sendCommit(ctx context.Context, rec *record.Record, raw []byte, undo bool) (tag pgconn.CommandTag, err error) {
-	ctx, cancel := t.detached(ctx)
-	defer cancel()
+// errNoAnswer is the error of a COMMIT that was not answered in time. Its connection is left alone.
+var errNoAnswer = errors.New("no answer to COMMIT within the commit timeout")
+
+// A commitAnswer is what Postgres says to the last statement: COMMIT, or the release of the savepoint.
+type commitAnswer struct {
+	tag pgconn.CommandTag
+	err error
+}
+
+// sendCommit returns the answer to COMMIT. It never gives a COMMIT up by its context: pgx would cancel the statement, and a
+// COMMIT that is canceled while it waits for a synchronous standby is visible to every reader, and lost by a failover.
+func (t *transaction) sendCommit(ctx context.Context, rec *record.Record, raw []byte, undo bool) (pgconn.CommandTag, error) {
+	if t.conn == nil {
+		ctx, cancel := t.detached(ctx)
+		defer cancel()
+		a := t.send(ctx, rec, raw, undo, releaseSavepoint)
+		return a.tag, a.err
+	}
+	answers := make(chan commitAnswer, 1)
+	go func() { answers <- t.send(context.WithoutCancel(ctx), rec, raw, undo, "COMMIT") }()
+	timeout := time.NewTimer(t.commitTimeout)
+	defer timeout.Stop()
+	select {
+	case a := <-answers:
+		return a.tag, a.err
+	case <-timeout.C:
+	}
+	conn := t.conn
+	go func() { // until the answer comes, or TCP gives the connection up
+		<-answers
+		conn.Release()
+	}()
+	t.ended = true
+	return pgconn.CommandTag{}, errNoAnswer
+}
+
+// send sends the record and last, in one round trip.
+func (t *transaction) send(ctx context.Context, rec *record.Record, raw []byte, undo bool, last string) (a commitAnswer) {
 	b := &pgx.Batch{}
 	switch {
 	case !undo:
 	case t.tx.Conn().PgConn().TxStatus() == 'E': // nothing can be prepared until this is done
-		if tag, err = t.tx.Exec(ctx, rollbackSavepoint); err != nil {
-			return tag, err
+		if a.tag, a.err = t.tx.Exec(ctx, rollbackSavepoint); a.err != nil {
+			return a
 		}
 	default:
 		b.Queue(rollbackSavepoint)
@@ -140,33 +174,36 @@ func (t *transaction) sendCommit(ctx context.Context, rec *record.Record, raw []
 		b.Queue(expireSQL, t.namespace, t.op.hash)
 	}
 	b.Queue(insertSQL, t.namespace, t.op.hash, nonEmpty(rec.Fingerprint), kindOf(rec.Outcome), raw, t.op.cfg.recordTTL(rec.Outcome))
-	if t.conn != nil {
-		b.Queue("COMMIT")
-	} else {
-		b.Queue(releaseSavepoint)
-	}
+	b.Queue(last)
 	br := t.tx.SendBatch(ctx, b)
 	for range b.Len() {
-		if err == nil {
-			tag, err = br.Exec()
+		if a.err == nil {
+			a.tag, a.err = br.Exec()
 		}
 	}
-	if closeErr := br.Close(); err == nil {
-		err = closeErr
+	if err := br.Close(); a.err == nil {
+		a.err = err
 	}
-	return tag, err
+	return a
 }
 
 // commitFailed returns the result of an execution whose commit failed with err.
 func (t *transaction) commitFailed(ctx context.Context, res result, err error) result {
 	refused := errors.Is(err, pgx.ErrTxCommitRollback) || isRefused(err)
 	switch {
+	case errors.Is(err, errNoAnswer):
+		t.conn = nil // it has another owner
+		return t.resolve(ctx, res, err)
 	case t.conn == nil:
 		if refused {
 			t.rollback(ctx)
 		}
 		return failure(rolledBack(err))
 	case !refused:
+		closing, cancel := t.detached(ctx)
+		defer cancel()
+		_ = t.tx.Conn().Close(closing) // its session may still hold the lock
+		t.close(ctx)
 		return t.resolve(ctx, res, err)
 	}
 	closed := t.tx.Conn().IsClosed()
@@ -188,8 +225,6 @@ func (t *transaction) resolve(ctx context.Context, res result, cause error) resu
 	t.logger.WarnContext(ctx, "pg: answer to COMMIT lost, reading the record", "key", t.op.key, "namespace", t.namespace, "error", safeText(cause))
 	lookCtx, cancel := t.detached(ctx)
 	defer cancel()
-	_ = t.tx.Conn().Close(lookCtx) // its session may still hold the lock
-	t.close(ctx)
 	deadline, _ := lookCtx.Deadline()
 	for n := 1; ; n++ {
 		found, err := t.core.look(lookCtx, &operation{key: t.op.key, hash: t.op.hash}, deadline)

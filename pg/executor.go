@@ -16,8 +16,8 @@ import (
 )
 
 // An Executor runs functions that return a T in Postgres transactions, once for each key: fn's writes and the record of
-// its outcome are committed together. It may be used by any number of goroutines; it has none of its own and needs no
-// Close.
+// its outcome are committed together. It may be used by any number of goroutines, and needs no Close. A COMMIT that is not
+// answered in time keeps its connection of the pool until it is.
 type Executor[T any] struct {
 	*core
 	codec     idempotent.Codec[T]

@@ -87,7 +87,7 @@ func median(of []time.Duration) time.Duration {
 // cpu returns the CPU time so far of this process and of the pool's only session.
 func cpu(t testing.TB, pool *pgxpool.Pool) time.Duration {
 	var pid int
-	if err := pool.QueryRow(context.Background(), `SELECT pg_backend_pid()`).Scan(&pid); err != nil {
+	if err := pool.QueryRow(t.Context(), `SELECT pg_backend_pid()`).Scan(&pid); err != nil {
 		t.Fatal(err)
 	}
 	var own syscall.Rusage
@@ -134,7 +134,7 @@ func BenchmarkWaiters(b *testing.B) {
 		var wg sync.WaitGroup
 		for i := range waiters {
 			wg.Go(func() {
-				_, err := es[i%executors].Run(context.Background(), key, func(context.Context, pgx.Tx) (int, error) {
+				_, err := es[i%executors].Run(h.ctx, key, func(context.Context, pgx.Tx) (int, error) {
 					time.Sleep(30 * time.Millisecond) // the others are waiting by then
 					return 1, nil
 				})
