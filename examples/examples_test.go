@@ -230,7 +230,7 @@ func event(id, order string) (body, signature string) {
 func TestWebhook(t *testing.T) {
 	onEachRedis(t, func(t *testing.T, redisURL string) {
 		lines := start(t, "webhook", redisURL, "ADDR=127.0.0.1:0", "STRIPE_WEBHOOK_SECRET="+webhookSecret)
-		url := listening(t, lines)
+		url := listening(t, lines) + "/webhooks/stripe"
 		body, signature := event("evt_1", "order-42")
 		status, _, _ := send(t, url, body)
 		assert.Equal(t, http.StatusBadRequest, status, "no signature")
@@ -251,5 +251,5 @@ func TestWebhookNeedsASecret(t *testing.T) {
 	cmd.Env = append(os.Environ(), "STRIPE_WEBHOOK_SECRET=", "REDIS_URL=redis://"+miniredis.RunT(t).Addr())
 	out, err := cmd.CombinedOutput()
 	require.Error(t, err)
-	assert.Contains(t, string(out), "STRIPE_WEBHOOK_SECRET is empty")
+	assert.Contains(t, string(out), "secret 1 of 1 is empty")
 }

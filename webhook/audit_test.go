@@ -8,7 +8,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -75,46 +74,6 @@ func TestDeadLettersAreGrouped(t *testing.T) {
 	groups, err = o.DeadLetters(t.Context(), webhook.Filter{Cause: webhook.CauseAttempts})
 	require.NoError(t, err)
 	assert.Len(t, groups, 1)
-}
-
-func TestRedriveRunsEachOnce(t *testing.T) {
-	const letters, people = 500, 5
-	server := redistest.Start(t)
-	o, did, fix := deadLetters(t, func(r *webhook.Router) *office { return newOffice(t, server.Client(t), r) }, letters)
-	fix()
-	dry, err := o.Redrive(t.Context(), webhook.Filter{}, webhook.RedriveOptions{Name: "fix-1", DryRun: true})
-	require.NoError(t, err)
-	assert.Equal(t, webhook.Redriven{Found: letters}, dry)
-	assert.Empty(t, did.list())
-
-	var wg sync.WaitGroup
-	var queued atomic.Int64
-	for i := range people {
-		wg.Go(func() {
-			ctx, cancel := context.WithCancel(t.Context())
-			defer cancel()
-			if i < 2 { // their calls end in the middle
-				time.AfterFunc(time.Duration(i+1)*time.Millisecond, cancel)
-			}
-			got, err := o.Redrive(ctx, webhook.Filter{}, webhook.RedriveOptions{Name: "fix-1", PerSecond: 1e5})
-			if err != nil && ctx.Err() == nil {
-				t.Error(err)
-			}
-			queued.Add(int64(got.Queued))
-		})
-	}
-	wg.Wait()
-	o.wait(letters, webhook.Done)
-	for i := range letters {
-		r := o.get(fmt.Sprintf("evt_dead_%d", i))
-		require.Equal(t, webhook.Done, r.State)
-		require.Equal(t, 1, r.Redrives)
-		require.Equal(t, 2, r.Attempts)
-	}
-	assert.Len(t, did.list(), letters, "each effect once")
-	again, err := o.Redrive(t.Context(), webhook.Filter{States: []webhook.State{webhook.Done}}, webhook.RedriveOptions{Name: "fix-1"})
-	require.NoError(t, err)
-	assert.Equal(t, webhook.Redriven{Found: letters}, again, "the same name is the same redrive")
 }
 
 func TestRedriveOfWhatSucceededWrongly(t *testing.T) {

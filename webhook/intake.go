@@ -263,7 +263,7 @@ func (in *Inbox) reportRejection(ctx context.Context, d *delivery, err error) {
 	o := Observation{Source: d.source.Name, Duration: time.Since(d.at)}
 	switch rejected.status {
 	case http.StatusServiceUnavailable:
-		o.Kind, o.Err = ObservedUnavailable, rejected.err
+		o.Kind, o.Err = ObservedUnavailable, &storeError{rejected.err}
 		in.report.logger.WarnContext(ctx, "webhook: not accepted", "source", d.source.Name, "status", rejected.status, "trace_id", traceID(d.traceparent), "error", storeErrorText(rejected.err))
 	default:
 		o.Kind, o.Reason = ObservedRefused, ReasonOf(rejected.err)

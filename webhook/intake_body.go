@@ -57,3 +57,9 @@ func storeErrorText(err error) string {
 	text, _, _ := strings.Cut(err.Error(), ", with args beginning with")
 	return text
 }
+
+// A storeError is an error of a store whose text may be shown.
+type storeError struct{ cause error }
+
+func (e *storeError) Error() string { return storeErrorText(e.cause) }
+func (e *storeError) Unwrap() error { return e.cause }

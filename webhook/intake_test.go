@@ -215,6 +215,7 @@ func TestStalledStoreIsAnsweredExactlyInTime(t *testing.T) {
 }
 
 func TestStalledRedisIsAnsweredInTime(t *testing.T) {
+	t.Parallel() // it mostly waits
 	const within = 100 * time.Millisecond
 	server := redistest.Start(t, "--appendonly", "yes")
 	o := newOffice(t, server.Client(t), webhook.NewRouter(), webhook.WithAnswerWithin(within))

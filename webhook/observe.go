@@ -150,6 +150,9 @@ func (r *reporter) observe(ctx context.Context, o Observation) {
 
 // event logs a line about an event. Each has the attributes by which it is found.
 func (r *reporter) event(ctx context.Context, level slog.Level, text string, about *Record, attempt int, trace string, more ...slog.Attr) {
+	if !r.logger.Enabled(ctx, level) {
+		return
+	}
 	attrs := append([]slog.Attr{
 		slog.String("source", about.Source), slog.String("event_id", about.ID), slog.String("key", about.Key),
 		slog.Int("attempt", attempt), slog.String("trace_id", trace), slog.String("type", about.Type),

@@ -140,7 +140,7 @@ func (s *RedisStore) Redrive(ctx context.Context, events []Ref, r Requeue) (queu
 			p.state(Queued), p.state(Done), p.state(Stale), p.state(Skipped), p.state(Dead),
 			p.objects(), idName(p.prefix, e.Source, e.ID),
 		}, []any{
-			p.reference(), e.Key, "d:" + r.Name, encode(r.Step), MaxSteps,
+			p.reference(), e.Key, "d:" + r.Name, encodeStep(r.Step), MaxSteps,
 			wholeMicros(between), wholeMicros(between * float64(p.lane) / float64(len(s.prefixes))),
 			r.Retention.Events.Milliseconds(), laneTTL.Milliseconds(),
 		}}
@@ -158,7 +158,7 @@ func (s *RedisStore) Erase(ctx context.Context, events []Ref, step Step) (erased
 	calls := make([]call, len(events))
 	for i, e := range events {
 		p := s.place(e)
-		calls[i] = call{eraseScript, []string{p.event(), p.payload()}, []any{encode(step), MaxSteps}}
+		calls[i] = call{eraseScript, []string{p.event(), p.payload()}, []any{encodeStep(step), MaxSteps}}
 	}
 	return s.count(ctx, calls)
 }

@@ -113,14 +113,20 @@ func field(info, name string) string {
 	return ""
 }
 
-// Executor implements Store, with an idempotent.Executor on the same client.
+// Executor implements Store, with an idempotent.Executor on the same client. With WithReplicaAck, its records are
+// acknowledged, too.
 func (s *RedisStore) Executor(cfg ExecutorConfig) (Executor, error) {
-	x, err := idempotent.New[Outcome](s.rdb, "webhook/"+s.namespace,
+	opts := []idempotent.Option{
 		idempotent.WithTTL(cfg.TTL),
 		idempotent.WithLease(cfg.Lease),
 		idempotent.WithNoWait(),
 		idempotent.WithShouldIgnoreError(idempotent.IsRetryable),
-		idempotent.WithLogger(cfg.Logger))
+		idempotent.WithLogger(cfg.Logger),
+	}
+	if s.ack.replicas > 0 { // a settlement that a failover loses is repeated, and must find the outcome
+		opts = append(opts, idempotent.WithReplicaAck(s.ack.replicas, s.ack.timeout))
+	}
+	x, err := idempotent.New[Outcome](s.rdb, "webhook/"+s.namespace, opts...)
 	if err != nil {
 		return nil, err
 	}

@@ -18,12 +18,9 @@ func (s *RedisStore) Accept(ctx context.Context, a Arrival) (deliveries int, err
 	}
 	p := s.place(a.Ref())
 	event := eventFields(&a)
-	payload, err := payloadFields(&a.Payload)
-	if err != nil {
-		return 0, err
-	}
+	payload := payloadFields(&a.Payload)
 	args := []any{
-		p.reference(), a.Key, a.Backlog, micros(a.Receipt.At), encode(a.Receipt), MaxReceipts,
+		p.reference(), a.Key, a.Backlog, micros(a.Receipt.At), encodeReceipt(a.Receipt), MaxReceipts,
 		a.Retention.Events.Milliseconds(), laneTTL.Milliseconds(), flag(a.Event.Object != ""),
 		flag(a.Key != idKey(a.Source, a.Event.ID)), len(event),
 	}
@@ -32,11 +29,14 @@ func (s *RedisStore) Accept(ctx context.Context, a Arrival) (deliveries int, err
 		p.objects(), idName(p.prefix, a.Source, a.Event.ID),
 	}, append(append(args, event...), payload...)}
 	var cmd *redis.Cmd
-	if s.ack.replicas > 0 {
+	switch {
+	case s.ack.replicas > 0:
 		if cmd, err = s.runAcknowledged(ctx, c); err != nil {
 			return 0, err
 		}
-	} else {
+	case s.batcher != nil:
+		cmd = s.runShared(ctx, c)
+	default:
 		cmd = c.script.Run(ctx, s.rdb, c.keys, c.args...)
 	}
 	deliveries, err = cmd.Int()
@@ -115,7 +115,7 @@ func (s *RedisStore) begin(ctx context.Context, tickets []placed, step Step) (ta
 	for i, t := range tickets {
 		calls[i] = call{beginScript, []string{
 			t.event(), t.payload(), t.positions(), t.state(Queued), t.state(Retrying), t.state(Parked), t.state(Running),
-		}, []any{encode(step), MaxSteps, t.key, laneTTL.Milliseconds()}}
+		}, []any{encodeStep(step), MaxSteps, t.key, laneTTL.Milliseconds()}}
 	}
 	cmds, err := s.run(ctx, calls)
 	for i, t := range tickets {

@@ -1,10 +1,12 @@
 package webhook
 
 import (
+	"encoding/binary"
 	"encoding/json"
-	"fmt"
+	"errors"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -12,7 +14,7 @@ import (
 func eventFields(a *Arrival) []any {
 	fields := []any{
 		"state", string(Queued), "source", a.Source, "id", a.Event.ID, "type", a.Event.Type, "object", a.Event.Object,
-		"steps", 1, "s1", encode(a.Step),
+		"steps", 1, "s1", encodeStep(a.Step),
 	}
 	optional := func(name, value string, set bool) {
 		if set {
@@ -26,54 +28,72 @@ func eventFields(a *Arrival) []any {
 	return fields
 }
 
-func payloadFields(p *Payload) ([]any, error) {
+func payloadFields(p *Payload) []any {
 	fields := []any{"body", p.Body}
 	if p.Sealed {
-		return append(fields, "sealed", 1), nil
+		return append(fields, "sealed", 1)
 	}
-	header, err := encodeHeader(p.Header)
-	if err != nil {
-		return nil, err
-	}
-	fields = append(fields, "header", header)
+	fields = append(fields, "header", encodeHeader(p.Header))
 	if p.Part != nil {
 		fields = append(fields, "part", p.Part)
 	}
-	return fields, nil
+	return fields
 }
 
-// A headerLine is one field of a header. JSON strings would replace bytes that are no UTF-8, so values are bytes.
-type headerLine struct {
-	Name   string   `json:"n"`
-	Values [][]byte `json:"v"`
-}
-
-func encodeHeader(h http.Header) ([]byte, error) {
-	lines := make([]headerLine, 0, len(h))
+// encodeHeader writes each name, its number of values and the values, with the length of each text before it. Values are
+// bytes: JSON would replace those that are no UTF-8.
+func encodeHeader(h http.Header) []byte {
+	size := 0
 	for name, values := range h {
-		line := headerLine{Name: name}
+		size += len(name) + 2*binary.MaxVarintLen16
 		for _, v := range values {
-			line.Values = append(line.Values, []byte(v))
+			size += len(v) + binary.MaxVarintLen16
 		}
-		lines = append(lines, line)
 	}
-	return json.Marshal(lines)
+	data := make([]byte, 0, size)
+	for name, values := range h {
+		data = appendText(data, name)
+		data = binary.AppendUvarint(data, uint64(len(values)))
+		for _, v := range values {
+			data = appendText(data, v)
+		}
+	}
+	return data
 }
+
+func appendText(data []byte, text string) []byte {
+	return append(binary.AppendUvarint(data, uint64(len(text))), text...)
+}
+
+var errHeader = errors.New("webhook: the stored header cannot be read")
 
 func decodeHeader(data []byte) (http.Header, error) {
-	var lines []headerLine
-	if err := json.Unmarshal(data, &lines); err != nil {
-		return nil, fmt.Errorf("webhook: the stored header cannot be read: %w", err)
-	}
-	h := make(http.Header, len(lines))
-	for _, line := range lines {
-		values := make([]string, len(line.Values))
-		for i, v := range line.Values {
-			values[i] = string(v)
+	h := http.Header{}
+	for len(data) > 0 {
+		name, rest, ok := cutText(data)
+		count, n := binary.Uvarint(rest)
+		if !ok || n <= 0 || count > uint64(len(rest)) {
+			return nil, errHeader
 		}
-		h[line.Name] = values
+		data = rest[n:]
+		values := make([]string, count)
+		for i := range values {
+			if values[i], data, ok = cutText(data); !ok {
+				return nil, errHeader
+			}
+		}
+		h[name] = values
 	}
 	return h, nil
+}
+
+// cutText reads what appendText wrote.
+func cutText(data []byte) (text string, rest []byte, ok bool) {
+	size, n := binary.Uvarint(data)
+	if n <= 0 || size > uint64(len(data)-n) {
+		return "", nil, false
+	}
+	return string(data[n : n+int(size)]), data[n+int(size):], true
 }
 
 // readPayload reads the hash of a payload; nil if it is gone. A header that cannot be read is left out.
@@ -116,14 +136,12 @@ func readRecord(key string, fields map[string]string) Record {
 		r.Due = time.Time{}
 	}
 	for i := 1; i <= min(r.Deliveries, MaxReceipts); i++ {
-		var receipt Receipt
-		if json.Unmarshal([]byte(fields["r"+strconv.Itoa(i)]), &receipt) == nil {
+		if receipt, ok := decodeReceipt(fields["r"+strconv.Itoa(i)]); ok {
 			r.Receipts = append(r.Receipts, receipt)
 		}
 	}
 	for i := max(1, r.Steps-MaxSteps+1); i <= r.Steps; i++ {
-		var step Step
-		if json.Unmarshal([]byte(fields["s"+strconv.Itoa(i)]), &step) == nil {
+		if step, ok := decodeStep(fields["s"+strconv.Itoa(i)]); ok {
 			r.Trail = append(r.Trail, step)
 		}
 	}
@@ -158,13 +176,36 @@ func moment(text string) time.Time {
 	return time.UnixMicro(us).UTC()
 }
 
-// encode is the JSON of a Receipt or a Step, which always have one.
-func encode(v any) []byte {
-	data, err := json.Marshal(v)
-	if err != nil { // a time beyond the year 9999
-		return []byte("{}")
+// A stored receipt or step is a line of fields. All but the last one are without the separator.
+const fieldSeparator = "\x1f"
+
+var unseparated = strings.NewReplacer(fieldSeparator, " ")
+
+func encodeReceipt(r Receipt) string { return micros(r.At) + fieldSeparator + r.Peer }
+
+func decodeReceipt(text string) (Receipt, bool) {
+	at, peer, ok := strings.Cut(text, fieldSeparator)
+	return Receipt{At: moment(at), Peer: peer}, ok
+}
+
+func encodeStep(s Step) string {
+	attempt := ""
+	if s.Attempt != 0 {
+		attempt = strconv.Itoa(s.Attempt)
 	}
-	return data
+	return strings.Join([]string{
+		micros(s.At), string(s.State), unseparated.Replace(s.By), s.TraceID, attempt, s.Note,
+	}, fieldSeparator)
+}
+
+func decodeStep(text string) (s Step, ok bool) {
+	f := strings.SplitN(text, fieldSeparator, 6)
+	if len(f) != 6 {
+		return s, false
+	}
+	s = Step{At: moment(f[0]), State: State(f[1]), By: f[2], TraceID: f[3], Note: f[5]}
+	s.Attempt, _ = strconv.Atoi(f[4])
+	return s, true
 }
 
 func flag(set bool) int {

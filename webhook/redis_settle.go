@@ -27,7 +27,7 @@ func (s *RedisStore) settle(ctx context.Context, t placed, r Ref, to Settlement,
 		move = *to.Move
 	}
 	args := []any{
-		t.reference(), t.tag, t.key, t.token, string(to.State), encode(to.Step), MaxSteps,
+		t.reference(), t.tag, t.key, t.token, string(to.State), encodeStep(to.Step), MaxSteps,
 		to.Retention.Events.Milliseconds(), bodies.Milliseconds(), to.Retention.Positions.Milliseconds(),
 		move.Order, move.Position, to.After.Microseconds(), laneTTL.Milliseconds(),
 	}

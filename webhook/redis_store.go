@@ -17,6 +17,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/idempotent-go/idempotent"
+	"github.com/idempotent-go/idempotent/internal/pipeline"
 )
 
 //go:embed lua/*.lua
@@ -60,7 +61,8 @@ type RedisStore struct {
 	namespace string
 	prefixes  []string // of each lane
 	ack       replicaAck
-	process   string // part of each token
+	batcher   *pipeline.Batcher // of Accept; nil if its scripts are sent alone
+	process   string            // part of each token
 	takes     atomic.Uint64
 }
 
@@ -82,7 +84,8 @@ func WithLanes(n int) RedisOption {
 
 // WithReplicaAck makes an event accepted only once n replicas have it, so that a failover to one of them loses nothing
 // that was answered with 2xx. n is 1 or more; timeout, 1 ms or more, is how long to wait for them. If too few acknowledge
-// in time, Accept fails, and the provider delivers the event again. The default is not to wait.
+// in time, Accept fails, and the provider delivers the event again. Claims and outcomes of handlers wait as well, so that
+// what a failover loses of a settlement is settled again, without a second run. The default is not to wait.
 func WithReplicaAck(n int, timeout time.Duration) RedisOption {
 	return func(s *RedisStore) error {
 		if n < 1 || timeout < time.Millisecond {
@@ -121,6 +124,7 @@ func NewRedisStore(client redis.UniversalClient, namespace string, opts ...Redis
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
+	s.batcher = newBatcher(client)
 	return s, nil
 }
 

@@ -29,16 +29,19 @@ var namespaces atomic.Int64
 func namespace() string { return "test-" + strconv.FormatInt(namespaces.Add(1), 10) }
 
 func TestRedisStore(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t, "--appendonly", "yes")
 	webhooktest.TestStore(t, func(t testing.TB) webhook.Store { return open(t, server.Client(t), namespace()) })
 }
 
 func TestRedisStoreOnOneLane(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	webhooktest.TestStore(t, func(t testing.TB) webhook.Store { return open(t, server.Client(t), namespace(), webhook.WithLanes(1)) })
 }
 
 func TestRedisStoreOnCluster(t *testing.T) {
+	t.Parallel()
 	cluster := redistest.StartCluster(t)
 	webhooktest.TestStore(t, func(t testing.TB) webhook.Store {
 		return open(t, cluster.Client(t), namespace(), webhook.WithReplicaAck(1, 2*time.Second))
@@ -46,5 +49,6 @@ func TestRedisStoreOnCluster(t *testing.T) {
 }
 
 func TestRedisStoreInMemory(t *testing.T) {
+	t.Parallel()
 	webhooktest.TestStore(t, func(t testing.TB) webhook.Store { return open(t, idemtest.NewRedis(t), namespace()) })
 }

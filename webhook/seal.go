@@ -61,12 +61,8 @@ func (s aesSeal) Open(sealed, associated []byte) ([]byte, error) {
 // sealPayload returns the payload as one sealed body. The associated data is the event's key: a sealed body that was
 // copied to another event does not open.
 func sealPayload(s Seal, key string, p Payload) (Payload, error) {
-	header, err := encodeHeader(p.Header)
-	if err != nil {
-		return Payload{}, err
-	}
 	var plain []byte
-	for _, part := range [][]byte{header, p.Body, p.Part} {
+	for _, part := range [][]byte{encodeHeader(p.Header), p.Body, p.Part} {
 		plain = binary.AppendUvarint(plain, uint64(len(part)))
 		plain = append(plain, part...)
 	}

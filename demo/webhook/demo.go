@@ -10,7 +10,6 @@ import (
 
 	"github.com/idempotent-go/idempotent/demo/internal/redisproc"
 	"github.com/idempotent-go/idempotent/demo/internal/stage"
-	"github.com/idempotent-go/idempotent/demo/webhook/endpoint"
 	"github.com/redis/go-redis/v9"
 )
 
@@ -22,12 +21,10 @@ const (
 	sceneLimit = 30 * time.Second
 	loadLimit  = 3 * time.Minute
 
-	// What the endpoints of the demo are started with. Everything is shorter than it should be, so
-	// that nobody has to wait in front of a demo.
+	// What the endpoints of the demo are started with: shorter than in production, so that a demo is short.
 	demoKeep     = 10 * time.Minute
 	demoLease    = 2 * time.Second
-	demoStale    = time.Second
-	demoWake     = 50 * time.Millisecond
+	demoPoll     = 50 * time.Millisecond
 	demoBackoff  = 200 * time.Millisecond
 	demoAttempts = 4
 )
@@ -38,7 +35,7 @@ type demo struct {
 	patient bool // a slow machine is no failure
 	load    load
 	redis   *redisproc.Server
-	token   string // tells the keys of this run from others
+	token   string // separates the keys of this run from others
 	played  int
 }
 
@@ -64,7 +61,7 @@ func (d *demo) run(ctx context.Context, loadOnly bool) (t stage.Tally, err error
 	}
 	d.token = stage.Namespace("webhook")
 	d.introduce()
-	plays := []play{signatures(), twentyTimes(), manyIDs(), failures(), killed(), d.loaded()}
+	plays := []play{signatures(), twentyTimes(), manyIDs(), failing(), killed(), d.loaded()}
 	if loadOnly {
 		plays = plays[len(plays)-1:]
 	}
@@ -138,7 +135,7 @@ func (d *demo) set() (st *set, err error) {
 	return st, err
 }
 
-// strike stops everything, and removes the three keys that would stay for a while.
+// strike stops everything, and removes the keys of the scene.
 func (st *set) strike() error {
 	if st.process != nil {
 		st.process.Stop(2 * grace)
@@ -152,8 +149,14 @@ func (st *set) strike() error {
 	defer rdb.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), grace)
 	defer cancel()
-	prefix := "webhook:{" + st.namespace + "}:"
-	return rdb.Unlink(ctx, prefix+"queue", prefix+"retries", prefix+"dead").Err()
+	for keys := rdb.Scan(ctx, 0, "*"+st.namespace+"*", 1000).Iterator(); ; {
+		if !keys.Next(ctx) {
+			return keys.Err()
+		}
+		if err := rdb.Unlink(ctx, keys.Val()).Err(); err != nil {
+			return err
+		}
+	}
 }
 
 // environment is what an endpoint's process must not be told in its arguments.
@@ -173,8 +176,8 @@ func (st *set) arguments(workers int) []string {
 	}
 	return []string{
 		"-namespace", st.namespace, "-workers", fmt.Sprint(workers), "-attempts", fmt.Sprint(demoAttempts),
-		"-keep", demoKeep.String(), "-lease", demoLease.String(), "-stale", demoStale.String(),
-		"-wake", demoWake.String(), "-backoff", demoBackoff.String(), "-answer", answer.String(),
+		"-keep", demoKeep.String(), "-lease", demoLease.String(), "-poll", demoPoll.String(),
+		"-backoff", demoBackoff.String(), "-answer", answer.String(), "-unsafe",
 	}
 }
 
@@ -194,5 +197,5 @@ func (st *set) sender(provider string) *sender {
 
 // paid is an event of the kind that most scenes use.
 func paid(id, order string) []byte {
-	return eventBody(id, "payment.succeeded", endpoint.Object{ID: order, Amount: 4999})
+	return eventBody(id, "payment.succeeded", object{ID: order, Amount: 4999})
 }

@@ -2,29 +2,29 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"net/http"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/idempotent-go/idempotent/demo/internal/stage"
-	"github.com/idempotent-go/idempotent/demo/webhook/endpoint"
+	"github.com/idempotent-go/idempotent/webhook"
 )
 
-func failures() play {
+func failing() play {
 	return play{
 		title: "a handler that fails",
 		story: fmt.Sprintf(`The ledger answers 503 twice for one order, always for another, and does not know the third. The
 first must be credited, with growing pauses; the others must become dead letters, after %d
 attempts and after 1. A dead letter delivered again stays dead. Once the causes are mended,
-each is replayed by %d people at once, and must be credited once.`, demoAttempts, people),
+each is redriven by %d people at once, and must be credited once.`, demoAttempts, people),
 		limit: sceneLimit,
 		act:   fail,
 	}
 }
 
-// people is how many ask for the same replay at once.
+// people is how many redrive the same dead letter at once.
 const people = 5
 
 // The orders of the scene, and the events about them.
@@ -34,13 +34,13 @@ const (
 )
 
 type failed struct {
-	before   books // the replays
-	letters  map[string]endpoint.DeadLetter
+	before   books // the redrives
+	letters  map[string]webhook.Record
 	resent   books // after the dead were delivered once more
-	accepted []int // replays, by event
+	redriven []int // how often, by event
 	after    books
-	left     int      // dead letters at the end
-	states   []string // of all events, then
+	left     int             // dead letters at the end
+	states   []webhook.State // of all events, then
 }
 
 func fail(ctx context.Context, st *set) (evidence, error) {
@@ -50,7 +50,7 @@ func fail(ctx context.Context, st *set) (evidence, error) {
 	if err := st.start(ctx, 4); err != nil {
 		return nil, err
 	}
-	e := &failed{letters: make(map[string]endpoint.DeadLetter)}
+	e := &failed{letters: make(map[string]webhook.Record)}
 	bodies := [][]byte{paid(evtFlaky, flaky), paid(evtDown, down), paid(evtUnknown, unknown)}
 	if err := st.send(ctx, bodies); err != nil {
 		return nil, err
@@ -61,7 +61,7 @@ func fail(ctx context.Context, st *set) (evidence, error) {
 	}
 	for _, l := range letters {
 		e.letters[l.ID] = l
-		st.out.Say("dead: %s after %d attempts in %v: %s", l.ID, l.Attempts, l.LastFailed.Sub(l.FirstFailed), l.Reason)
+		st.out.Say("dead: %s: %s after %d attempts: %s", l.ID, l.Cause, l.Attempts, l.Reason)
 	}
 	e.before = st.ledger.read()
 	if err := st.send(ctx, bodies[1:]); err != nil {
@@ -80,17 +80,17 @@ func (st *set) send(ctx context.Context, bodies [][]byte) error {
 	return err
 }
 
-// mend removes the causes and replays the dead letters.
+// mend removes the causes and redrives the dead letters.
 func (st *set) mend(ctx context.Context, e *failed) error {
 	st.ledger.behave(down, nil)
 	st.ledger.behave(unknown, nil)
 	for _, id := range []string{evtDown, evtUnknown} {
-		n, err := st.replayTogether(ctx, e.letters[id].Key)
+		n, err := st.redriveTogether(ctx, e.letters[id].Key)
 		if err != nil {
 			return err
 		}
-		st.out.Say("%s: mended; %d people replay it, %d of them are told that they did", id, people, n)
-		e.accepted = append(e.accepted, n)
+		st.out.Say("%s: mended; %d people redrive it, which queues it %d times", id, people, n)
+		e.redriven = append(e.redriven, n)
 	}
 	if _, err := st.process.drained(ctx); err != nil {
 		return err
@@ -105,29 +105,23 @@ func (st *set) mend(ctx context.Context, e *failed) error {
 		if err != nil {
 			return err
 		}
-		e.states = append(e.states, a.Processed.State)
+		e.states = append(e.states, a.State)
 	}
 	return nil
 }
 
-// replayTogether has several people replay the same dead letter. It returns how many were told that
-// they did.
-func (st *set) replayTogether(ctx context.Context, key string) (accepted int, err error) {
-	statuses, errs := make([]int, people), make([]error, people)
+// redriveTogether has several people redrive the same dead letter, under one name. It returns how often it was queued.
+func (st *set) redriveTogether(ctx context.Context, key string) (queued int, err error) {
+	counts, errs := make([]int, people), make([]error, people)
 	var all sync.WaitGroup
 	for i := range people {
-		all.Go(func() { statuses[i], errs[i] = st.process.replay(ctx, key) })
+		all.Go(func() { counts[i], errs[i] = st.process.redrive(ctx, key, "mended") })
 	}
 	all.Wait()
-	for i := range people {
-		if errs[i] != nil {
-			return 0, errs[i]
-		}
-		if statuses[i] == http.StatusAccepted {
-			accepted++
-		}
+	for _, n := range counts {
+		queued += n
 	}
-	return accepted, nil
+	return queued, errors.Join(errs...)
 }
 
 func (e *failed) checks() []stage.Check {
@@ -137,7 +131,6 @@ func (e *failed) checks() []stage.Check {
 			onceEach++
 		}
 	}
-	gaveUp := fmt.Sprintf("given up after %d attempts", demoAttempts)
 	return []stage.Check{
 		stage.Exactly("attempts for the order that fails twice", 3, len(e.before.asked[flaky])),
 		stage.Exactly("attempts for the order that always fails", demoAttempts, len(e.before.asked[down])),
@@ -145,14 +138,14 @@ func (e *failed) checks() []stage.Check {
 		backedOff(e.before.asked[down]),
 		stage.Exactly("credits by then: the one that failed twice", 1, e.before.total()),
 		stage.Exactly("dead letters", 2, len(e.letters)),
-		explained("one says how often it was tried", e.letters[evtDown], gaveUp, demoAttempts),
-		explained("the other, that the order is unknown", e.letters[evtUnknown], "does not know order", 1),
+		explained("one says how often it was tried", e.letters[evtDown], webhook.CauseAttempts, demoAttempts),
+		explained("the other, that the order is unknown", e.letters[evtUnknown], webhook.CausePermanent, 1),
 		stage.Exactly("attempts for the dead, delivered once more", 0,
 			len(e.resent.asked[down])+len(e.resent.asked[unknown])-len(e.before.asked[down])-len(e.before.asked[unknown])),
-		stage.Exactly("people told that they replayed, for each", "[1 1]", fmt.Sprint(e.accepted)),
+		stage.Exactly("times that each was redriven", "[1 1]", fmt.Sprint(e.redriven)),
 		stage.Exactly("orders credited once in the end", 3, onceEach),
 		stage.Exactly("dead letters in the end", 0, e.left),
-		stage.Exactly("the events, asked whether they were processed", "yes yes yes", strings.Join(e.states, " ")),
+		stage.Exactly("the events, asked whether they were processed", "[done done done]", fmt.Sprint(e.states)),
 	}
 }
 
@@ -174,10 +167,22 @@ func backedOff(asked []time.Time) stage.Check {
 	}
 }
 
-// explained wants a dead letter to say why, how often and when.
-func explained(what string, l endpoint.DeadLetter, reason string, attempts int) stage.Check {
-	c := stage.Exactly(what, attempts, l.Attempts)
-	c.OK = c.OK && strings.Contains(l.Reason, reason) &&
-		!l.FirstFailed.IsZero() && !l.LastFailed.Before(l.FirstFailed)
+// explained wants a dead letter to have a cause, a reason, the number of attempts and the times of failures.
+func explained(what string, r webhook.Record, cause webhook.Cause, attempts int) stage.Check {
+	c := stage.Exactly(what, attempts, r.Attempts)
+	first, last := failures(r)
+	c.OK = c.OK && r.Cause == cause && r.Reason != "" && !first.IsZero() && !last.Before(first)
 	return c
+}
+
+// failures returns when an event failed first and last.
+func failures(r webhook.Record) (first, last time.Time) {
+	for _, s := range r.Trail {
+		if s.State == webhook.Retrying || s.State == webhook.Dead {
+			if last = s.At; first.IsZero() {
+				first = s.At
+			}
+		}
+	}
+	return first, last
 }

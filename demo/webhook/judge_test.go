@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/idempotent-go/idempotent/demo/internal/stage"
-	"github.com/idempotent-go/idempotent/demo/webhook/endpoint"
+	"github.com/idempotent-go/idempotent/webhook"
 )
 
 // Evidence as it should be. Each test takes its own and spoils it.
@@ -20,14 +20,12 @@ func goodForgeries() *forgeries {
 	return &forgeries{
 		tried:   []forgery{{what: "no signature", want: 400, got: 400}, {what: "old", want: 400, got: 400}},
 		genuine: http.StatusOK, credits: 1,
-		noSecret: "provider has no signing secret",
+		noSecret: "webhook: Stripe: a secret is empty",
 	}
 }
 
-func processed(times int, change string) endpoint.Answer {
-	a := endpoint.Answer{Processed: endpoint.Processed{State: "yes", Attempts: 1}, Changed: json.RawMessage(change)}
-	a.Received.Deliveries = times
-	return a
+func processed(times int, change string) webhook.Record {
+	return webhook.Record{State: webhook.Done, Attempts: 1, Changed: json.RawMessage(change), Deliveries: times}
 }
 
 func credited(orders ...string) books {
@@ -42,9 +40,9 @@ func credited(orders ...string) books {
 func goodRepetition() *repetition {
 	return &repetition{
 		expected: 40, effects: 2, perEvent: 20, different: 2,
-		tally:   tally{accepted: 40, duplicates: 38},
+		tally: tally{accepted: 40}, repeated: 38,
 		books:   credited("order-1", "order-2"),
-		answers: []endpoint.Answer{processed(20, "1"), processed(20, "2")},
+		answers: []webhook.Record{processed(20, "1"), processed(20, "2")},
 	}
 }
 
@@ -65,17 +63,19 @@ func triedAt(ms ...int) (times []time.Time) {
 func goodFailed() *failed {
 	before := credited(flaky)
 	before.asked = map[string][]time.Time{flaky: triedAt(0, 150, 400), down: triedAt(0, 150, 400, 900), unknown: triedAt(0)}
-	letter := func(attempts int, reason string) endpoint.DeadLetter {
-		return endpoint.DeadLetter{Attempts: attempts, Reason: reason, FirstFailed: time.UnixMilli(1), LastFailed: time.UnixMilli(2)}
+	letter := func(attempts int, cause webhook.Cause) webhook.Record {
+		return webhook.Record{Attempts: attempts, Cause: cause, Reason: "the ledger is unavailable", Trail: []webhook.Step{
+			{At: time.UnixMilli(0), State: webhook.Queued}, {At: time.UnixMilli(1), State: webhook.Dead},
+		}}
 	}
 	return &failed{
 		before: before, resent: before, after: credited(flaky, down, unknown),
-		letters: map[string]endpoint.DeadLetter{
-			evtDown:    letter(demoAttempts, "given up after 4 attempts: unavailable"),
-			evtUnknown: letter(1, "does not know order"),
+		letters: map[string]webhook.Record{
+			evtDown:    letter(demoAttempts, webhook.CauseAttempts),
+			evtUnknown: letter(1, webhook.CausePermanent),
 		},
-		accepted: []int{1, 1},
-		states:   []string{"yes", "yes", "yes"},
+		redriven: []int{1, 1},
+		states:   []webhook.State{webhook.Done, webhook.Done, webhook.Done},
 	}
 }
 
@@ -84,7 +84,7 @@ func goodRestarted() *restarted {
 	e.books.lookups = map[string]int{"a": 1, "b": 1}
 	for _, attempts := range []int{2, 2, 1} {
 		a := processed(1, "1")
-		a.Processed.Attempts = attempts
+		a.Attempts = attempts
 		e.answers = append(e.answers, a)
 	}
 	return e
@@ -93,10 +93,11 @@ func goodRestarted() *restarted {
 func goodAccount() *account {
 	e := &account{
 		load: load{sent: 10, limit: 100 * time.Millisecond}, distinct: 7, doomed: 2,
-		tally:   tally{accepted: 10, duplicates: 3, answers: []time.Duration{time.Millisecond, 100 * time.Millisecond}},
-		books:   credited("1", "2", "3", "4", "5"),
-		backlog: endpoint.Backlog{Dead: 2},
-		asked:   5, right: 5,
+		repeated: 3,
+		tally:    tally{accepted: 10, answers: []time.Duration{time.Millisecond, 100 * time.Millisecond}},
+		books:    credited("1", "2", "3", "4", "5"),
+		backlog:  webhook.Backlog{Dead: 2},
+		asked:    5, right: 5,
 	}
 	return e
 }
@@ -105,7 +106,7 @@ func TestJudgesAcceptWhatShouldBe(t *testing.T) {
 	late := goodAccount()
 	late.limit, late.tally.answers[1] = 0, time.Minute
 	again := goodRepetition()
-	again.tally.resent, again.tally.duplicates, again.answers[0].Received.Deliveries = 2, 39, 21
+	again.tally.resent, again.repeated, again.answers[0].Deliveries = 2, 39, 21
 	for _, e := range []evidence{
 		goodForgeries(), goodRepetition(), again, goodRenamed(), goodFailed(), goodRestarted(), goodAccount(), late,
 	} {
@@ -166,11 +167,11 @@ func TestJudgeFindsRepetitions(t *testing.T) {
 		{"a second effect instead of a first one", with(func(e *repetition) { e.books.credits = map[string]int{"order-1": 2} }), []string{twice}},
 		{"no effect", with(func(e *repetition) { e.books = credited() }), []string{credits}},
 		{"a delivery is not accepted", with(func(e *repetition) { e.tally.accepted-- }), []string{accepted}},
-		{"a duplicate is not recognised", with(func(e *repetition) { e.tally.duplicates-- }), []string{recognised}},
-		{"an event counts as a duplicate", with(func(e *repetition) { e.tally.duplicates++ }), []string{recognised}},
-		{"an event is not processed", with(func(e *repetition) { e.answers[1].Processed.State = "queued" }), []string{tell}},
+		{"a duplicate is not recognised", with(func(e *repetition) { e.repeated-- }), []string{recognised}},
+		{"an event counts as a duplicate", with(func(e *repetition) { e.repeated++ }), []string{recognised}},
+		{"an event is not processed", with(func(e *repetition) { e.answers[1].State = webhook.Queued }), []string{tell}},
 		{"nobody knows what changed", with(func(e *repetition) { e.answers[1].Changed = nil }), []string{tell}},
-		{"a delivery is not counted", with(func(e *repetition) { e.answers[0].Received.Deliveries-- }), []string{often}},
+		{"a delivery is not counted", with(func(e *repetition) { e.answers[0].Deliveries-- }), []string{often}},
 		{"two events name one change", with(func(e *repetition) { e.different = 1 }), []string{different}},
 	})
 	try(t, []trial{
@@ -190,13 +191,13 @@ func TestJudgeFindsFailures(t *testing.T) {
 		why        = "one says how often it was tried"
 		whyUnknown = "the other, that the order is unknown"
 		dead       = "attempts for the dead, delivered once more"
-		told       = "people told that they replayed, for each"
+		told       = "times that each was redriven"
 		once       = "orders credited once in the end"
 		left       = "dead letters in the end"
 		states     = "the events, asked whether they were processed"
 	)
 	with := func(spoil func(*failed)) evidence { return spoilt(goodFailed(), spoil) }
-	letter := func(id string, change func(l *endpoint.DeadLetter)) evidence {
+	letter := func(id string, change func(l *webhook.Record)) evidence {
 		return with(func(e *failed) {
 			l := e.letters[id]
 			change(&l)
@@ -214,19 +215,20 @@ func TestJudgeFindsFailures(t *testing.T) {
 		{"the pauses do not grow", asked(down, triedAt(0, 150, 300, 450)), []string{pauses}},
 		{"a failure has an effect", with(func(e *failed) { e.before.credits[down]++ }), []string{by}},
 		{"a failure is forgotten", with(func(e *failed) { delete(e.letters, evtDown) }), []string{letters, why}},
-		{"no reason", letter(evtUnknown, func(l *endpoint.DeadLetter) { l.Reason = "" }), []string{whyUnknown}},
-		{"attempts are not counted", letter(evtDown, func(l *endpoint.DeadLetter) { l.Attempts = 1 }), []string{why}},
-		{"no time of the first failure", letter(evtDown, func(l *endpoint.DeadLetter) { l.FirstFailed = time.Time{} }), []string{why}},
+		{"no reason", letter(evtUnknown, func(l *webhook.Record) { l.Reason = "" }), []string{whyUnknown}},
+		{"another cause", letter(evtUnknown, func(l *webhook.Record) { l.Cause = webhook.CauseError }), []string{whyUnknown}},
+		{"attempts are not counted", letter(evtDown, func(l *webhook.Record) { l.Attempts = 1 }), []string{why}},
+		{"no time of the first failure", letter(evtDown, func(l *webhook.Record) { l.Trail = nil }), []string{why}},
 		{"a duplicate wakes the dead", with(func(e *failed) {
 			e.resent = credited()
 			e.resent.asked = map[string][]time.Time{down: triedAt(0, 1, 2, 3, 4), unknown: triedAt(0)}
 		}), []string{dead}},
-		{"two people replay", with(func(e *failed) { e.accepted = []int{2, 1} }), []string{told}},
-		{"nobody can replay", with(func(e *failed) { e.accepted = []int{1, 0} }), []string{told}},
-		{"a replay has two effects", with(func(e *failed) { e.after.credits[down]++ }), []string{once}},
-		{"a replay has none", with(func(e *failed) { delete(e.after.credits, down) }), []string{once}},
+		{"two people redrive", with(func(e *failed) { e.redriven = []int{2, 1} }), []string{told}},
+		{"no redrive queues it", with(func(e *failed) { e.redriven = []int{1, 0} }), []string{told}},
+		{"a redrive has two effects", with(func(e *failed) { e.after.credits[down]++ }), []string{once}},
+		{"a redrive has none", with(func(e *failed) { delete(e.after.credits, down) }), []string{once}},
 		{"a dead letter stays", with(func(e *failed) { e.left = 1 }), []string{left}},
-		{"an event is not processed", with(func(e *failed) { e.states[1] = "dead" }), []string{states}},
+		{"an event is not processed", with(func(e *failed) { e.states[1] = webhook.Dead }), []string{states}},
 	})
 }
 
@@ -238,14 +240,14 @@ func TestJudgeFindsWhatAKillDoes(t *testing.T) {
 		{"the kill comes too late", with(func(e *restarted) { e.atDeath = credited("order-made", "order-asked") }), []string{"credits in the ledger then"}},
 		{"what was accepted is lost", with(func(e *restarted) {
 			delete(e.books.credits, "order-waiting")
-			e.answers[2].Processed.State = "queued"
+			e.answers[2].State = webhook.Queued
 		}), []string{"credits of the one waiting in the queue", in}},
 		{"what was asked for is lost", with(func(e *restarted) { delete(e.books.credits, "order-asked") }), []string{"credits of the one asked for, not credited"}},
 		{"what was made is made again", with(func(e *restarted) {
 			e.books.credits["order-made"]++
 			e.books.asked["order-made"] = triedAt(0, 1)
 		}), []string{"credits of the one credited, not answered", "requests for the credit that was made"}},
-		{"the attempt is forgotten", with(func(e *restarted) { e.answers[1].Processed.Attempts = 1 }), []string{in}},
+		{"the attempt is forgotten", with(func(e *restarted) { e.answers[1].Attempts = 1 }), []string{in}},
 		{"attempt 2 does not ask", with(func(e *restarted) { delete(e.books.lookups, "a") }), []string{"events for which attempt 2 asked what had happened"}},
 		{"nobody can tell", with(func(e *restarted) { e.answers = nil }), []string{in, in, in}},
 	})
@@ -266,7 +268,7 @@ func TestJudgeFindsWhatALoadDoes(t *testing.T) {
 	with := func(spoil func(*account)) evidence { return spoilt(goodAccount(), spoil) }
 	try(t, []trial{
 		{"an event is not accepted", with(func(e *account) { e.tally.accepted-- }), []string{accepted}},
-		{"a duplicate is not recognised", with(func(e *account) { e.tally.duplicates-- }), []string{recognised}},
+		{"a duplicate is not recognised", with(func(e *account) { e.repeated-- }), []string{recognised}},
 		{"an effect is lost", with(func(e *account) { delete(e.books.credits, "1") }), []string{credits, orders}},
 		{"an effect comes twice", with(func(e *account) { e.books.credits["1"]++ }), []string{credits, twice}},
 		{"one is lost, and one comes twice", with(func(e *account) {
@@ -298,7 +300,7 @@ func TestPercentile(t *testing.T) {
 func TestLoadBodies(t *testing.T) {
 	seen := make(map[string]int)
 	for _, body := range (load{sent: 1000}).bodies(700) {
-		var p endpoint.Payload
+		var p payload
 		require.NoError(t, json.Unmarshal(body, &p))
 		seen[p.ID]++
 	}

@@ -5,7 +5,7 @@ import (
 	"fmt"
 
 	"github.com/idempotent-go/idempotent/demo/internal/stage"
-	"github.com/idempotent-go/idempotent/demo/webhook/endpoint"
+	"github.com/idempotent-go/idempotent/webhook"
 )
 
 func killed() play {
@@ -31,7 +31,7 @@ type restarted struct {
 	accepted int
 	atDeath  books
 	books    books
-	answers  []endpoint.Answer
+	answers  []webhook.Record
 }
 
 func killAndRestart(ctx context.Context, st *set) (evidence, error) {
@@ -57,7 +57,7 @@ func killAndRestart(ctx context.Context, st *set) (evidence, error) {
 		if err != nil {
 			return nil, err
 		}
-		st.out.Say("%s, %s: processed: %s, attempts: %d", f.id, f.what, a.Processed.State, a.Processed.Attempts)
+		st.out.Say("%s, %s: processed: %s, attempts: %d", f.id, f.what, a.State, a.Attempts)
 		e.answers = append(e.answers, a)
 	}
 	return e, nil
@@ -92,14 +92,14 @@ func (e *restarted) checks() []stage.Check {
 	}
 	attempts := []int{2, 2, 1}
 	for i, f := range fates {
-		var a endpoint.Answer
+		var a webhook.Record
 		if i < len(e.answers) {
 			a = e.answers[i]
 		}
 		list = append(list,
 			stage.Exactly("credits of the one "+f.what, 1, e.books.credits[f.order]),
 			stage.Exactly("   it was processed, in attempt",
-				fmt.Sprintf("yes, %d", attempts[i]), fmt.Sprintf("%s, %d", a.Processed.State, a.Processed.Attempts)))
+				fmt.Sprintf("done, %d", attempts[i]), fmt.Sprintf("%s, %d", a.State, a.Attempts)))
 	}
 	return append(list,
 		stage.Exactly("requests for the credit that was made", 1, len(e.books.asked[fates[1].order])),

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/idempotent-go/idempotent/demo/internal/stage"
-	"github.com/idempotent-go/idempotent/demo/webhook/endpoint"
 )
 
 // A ledger is where effects are seen. It lives in the parent, is used over HTTP, and makes a credit
@@ -22,8 +21,8 @@ type ledger struct {
 	manners map[string]*manner // by order; none for most
 	asked   map[string][]time.Time
 	lookups map[string]int
-	made    []endpoint.Change
-	byRef   map[string]endpoint.Change
+	made    []change
+	byRef   map[string]change
 }
 
 // A manner is how the ledger deals with the requests for an order.
@@ -40,7 +39,7 @@ func newLedger() *ledger {
 		manners: make(map[string]*manner),
 		asked:   make(map[string][]time.Time),
 		lookups: make(map[string]int),
-		byRef:   make(map[string]endpoint.Change),
+		byRef:   make(map[string]change),
 	}
 }
 
@@ -61,12 +60,12 @@ func (l *ledger) behave(order string, m *manner) {
 }
 
 func (l *ledger) credit(w http.ResponseWriter, r *http.Request) {
-	var c endpoint.Credit
+	var c credit
 	if err := json.NewDecoder(r.Body).Decode(&c); err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	status, change, hanging := l.decide(c)
+	status, made, hanging := l.decide(c)
 	if hanging != nil {
 		close(hanging)
 		<-r.Context().Done() // until the one who asked is gone
@@ -74,30 +73,30 @@ func (l *ledger) credit(w http.ResponseWriter, r *http.Request) {
 	}
 	w.WriteHeader(status)
 	if status == http.StatusOK {
-		_ = json.NewEncoder(w).Encode(change)
+		_ = json.NewEncoder(w).Encode(made)
 	}
 }
 
-func (l *ledger) decide(c endpoint.Credit) (status int, change endpoint.Change, hanging chan struct{}) {
+func (l *ledger) decide(c credit) (status int, made change, hanging chan struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.asked[c.Order] = append(l.asked[c.Order], time.Now())
 	switch m := l.manners[c.Order]; {
 	case m == nil:
 	case m.unknown:
-		return http.StatusUnprocessableEntity, change, nil
+		return http.StatusUnprocessableEntity, made, nil
 	case len(l.asked[c.Order]) <= m.fails:
-		return http.StatusServiceUnavailable, change, nil
+		return http.StatusServiceUnavailable, made, nil
 	case m.hang:
 		m.hang, hanging = false, m.hanging
 		if !m.hangMade {
-			return 0, change, hanging
+			return 0, made, hanging
 		}
 	}
-	change = endpoint.Change{Order: c.Order, Cents: c.Cents, Credit: fmt.Sprintf("cr_%d", len(l.made)+1)}
-	l.made = append(l.made, change)
-	l.byRef[c.Reference] = change
-	return http.StatusOK, change, hanging
+	made = change{Order: c.Order, Cents: c.Cents, Credit: fmt.Sprintf("cr_%d", len(l.made)+1)}
+	l.made = append(l.made, made)
+	l.byRef[c.Reference] = made
+	return http.StatusOK, made, hanging
 }
 
 func (l *ledger) find(w http.ResponseWriter, r *http.Request) {
@@ -105,12 +104,12 @@ func (l *ledger) find(w http.ResponseWriter, r *http.Request) {
 	defer l.mu.Unlock()
 	reference := r.PathValue("reference")
 	l.lookups[reference]++
-	change, ok := l.byRef[reference]
+	made, ok := l.byRef[reference]
 	if !ok {
 		http.Error(w, "no such credit", http.StatusNotFound)
 		return
 	}
-	_ = json.NewEncoder(w).Encode(change)
+	_ = json.NewEncoder(w).Encode(made)
 }
 
 // Books are what the ledger has seen.

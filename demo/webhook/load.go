@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/idempotent-go/idempotent/demo/internal/stage"
-	"github.com/idempotent-go/idempotent/demo/webhook/endpoint"
+	"github.com/idempotent-go/idempotent/webhook"
 )
 
 // A load is many events from one provider.
@@ -39,8 +39,9 @@ type account struct {
 	distinct int // events
 	doomed   int // of these, those that must become dead letters
 	tally    tally
+	repeated int // deliveries that the audit knows as duplicates
 	books    books
-	backlog  endpoint.Backlog
+	backlog  webhook.Backlog
 	asked    int // events that were asked about
 	right    int // of these, those with the right answer
 	sending  time.Duration
@@ -72,6 +73,9 @@ func (l load) run(ctx context.Context, st *set) (evidence, error) {
 		return nil, err
 	}
 	e.working, e.tally, e.books = time.Since(began), from.tally, st.ledger.read()
+	if e.repeated, err = st.process.duplicates(ctx); err != nil {
+		return nil, err
+	}
 	if err := e.ask(ctx, st.process); err != nil {
 		return nil, err
 	}
@@ -100,15 +104,15 @@ func (l load) bodies(distinct int) [][]byte {
 func (e *account) ask(ctx context.Context, p *process) error {
 	e.asked = min(sampled, e.distinct)
 	for i := range e.asked {
-		event, want := i, "dead"
+		event, want := i, webhook.Dead
 		if i >= e.doomed || i >= e.asked/2 {
-			event, want = e.doomed+rand.IntN(e.distinct-e.doomed), "yes"
+			event, want = e.doomed+rand.IntN(e.distinct-e.doomed), webhook.Done
 		}
 		a, err := p.ask(ctx, stripe, idOf(event))
 		if err != nil {
 			return err
 		}
-		if a.Processed.State == want && (len(a.Changed) > 0) == (want == "yes") {
+		if a.State == want && (len(a.Changed) > 0) == (want == webhook.Done) {
 			e.right++
 		}
 	}
@@ -123,7 +127,7 @@ func (e *account) print(out *stage.Narrator) {
    effects         %6d   in the ledger, %.1f s after the first event was sent
    dead letters    %6d
    answered in     p50 %s, p99 %s, max %s
-`, e.sent, e.distinct, e.sent-e.distinct, e.sending.Seconds(), t.accepted, t.duplicates, t.resent,
+`, e.sent, e.distinct, e.sent-e.distinct, e.sending.Seconds(), t.accepted, e.repeated, t.resent,
 		e.books.total(), e.working.Seconds(), e.backlog.Dead,
 		ms(percentile(t.answers, 50)), ms(percentile(t.answers, 99)), ms(percentile(t.answers, 100)))
 }
@@ -143,12 +147,12 @@ func (e *account) checks() []stage.Check {
 	duplicates := e.sent - e.distinct
 	list := []stage.Check{
 		stage.Exactly("events accepted", e.sent, e.tally.accepted),
-		stage.Between("of these, recognised as duplicates", duplicates, duplicates+e.tally.resent, e.tally.duplicates),
+		stage.Between("of these, recognised as duplicates", duplicates, duplicates+e.tally.resent, e.repeated),
 		stage.Exactly("credits in the ledger", e.distinct-e.doomed, e.books.total()),
 		stage.Exactly("orders credited", e.distinct-e.doomed, len(e.books.credits)),
 		stage.Exactly("orders credited twice", 0, e.books.twice()),
 		stage.Exactly("dead letters", e.doomed, int(e.backlog.Dead)),
-		stage.Exactly("events left in the queue or to be retried", 0, int(e.backlog.Queued+e.backlog.Retrying)),
+		stage.Exactly("events left in the queue or to be retried", 0, int(e.backlog.Unsettled())),
 		stage.Exactly(fmt.Sprintf("right answers about %d of the events", e.asked), e.asked, e.right),
 	}
 	p99 := percentile(e.tally.answers, 99)

@@ -1,9 +1,8 @@
-// Webhook is an endpoint for Stripe-style events in which each event has one effect, and a demo
+// Webhook is an endpoint for Stripe-style events, in which each event has one effect, and a demo
 // that tries to make it have two, or none. Without an argument the demo runs. It ends with a status
 // other than zero if an event was lost or had two effects, or anything else went wrong.
 //
-// Package endpoint is the part to copy, and serve.go shows how it is started; everything else is
-// there to watch it.
+// serve.go and credit.go are the endpoint, on package webhook; everything else is there to watch it.
 package main
 
 import (

@@ -5,7 +5,6 @@ import (
 	"fmt"
 
 	"github.com/idempotent-go/idempotent/demo/internal/stage"
-	"github.com/idempotent-go/idempotent/demo/webhook/endpoint"
 )
 
 func manyIDs() play {
@@ -34,7 +33,7 @@ func rename(ctx context.Context, st *set) (evidence, error) {
 			id := fmt.Sprintf("bank_v%d_%d", v+1, i+1)
 			ids = append(ids, id)
 			for range timesOfOne / 2 {
-				half = append(half, eventBody(id, "transfer.settled", endpoint.Object{
+				half = append(half, eventBody(id, "transfer.settled", object{
 					ID: transfer, Amount: 1000 * int64(v+1), Version: int64(v + 1),
 				}))
 			}

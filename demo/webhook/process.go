@@ -9,7 +9,7 @@ import (
 	"os"
 
 	"github.com/idempotent-go/idempotent/demo/internal/stage"
-	"github.com/idempotent-go/idempotent/demo/webhook/endpoint"
+	"github.com/idempotent-go/idempotent/webhook"
 )
 
 // A process is an endpoint's process, as the parent sees it.
@@ -81,20 +81,48 @@ func (p *process) get(ctx context.Context, path string, into any) (found bool, e
 	return false, fmt.Errorf("GET %s: %s", path, resp.Status)
 }
 
-// ask asks for an event. What is not known was received 0 times.
-func (p *process) ask(ctx context.Context, provider, id string) (a endpoint.Answer, err error) {
-	_, err = p.get(ctx, "/events/"+provider+"/"+url.PathEscape(id), &a)
-	return a, err
+// ask asks for an event. What is not known was delivered 0 times.
+func (p *process) ask(ctx context.Context, provider, id string) (r webhook.Record, err error) {
+	_, err = p.get(ctx, "/api/events/"+provider+"/"+url.PathEscape(id), &r)
+	return r, err
 }
 
-func (p *process) dead(ctx context.Context) (letters []endpoint.DeadLetter, err error) {
-	_, err = p.get(ctx, "/dead", &letters)
-	return letters, err
+// find returns the events that a query selects.
+func (p *process) find(ctx context.Context, query url.Values) (all []webhook.Record, err error) {
+	query.Set("limit", "500")
+	for {
+		var page struct {
+			Events []webhook.Record `json:"events"`
+			Next   string           `json:"next"`
+		}
+		if _, err := p.get(ctx, "/api/events?"+query.Encode(), &page); err != nil {
+			return nil, err
+		}
+		all = append(all, page.Events...)
+		if page.Next == "" {
+			return all, nil
+		}
+		query.Set("cursor", page.Next)
+	}
 }
 
-// replay returns the status of the answer.
-func (p *process) replay(ctx context.Context, key string) (status int, err error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, p.operators+"/dead/"+key+"/replay", nil)
+func (p *process) dead(ctx context.Context) ([]webhook.Record, error) {
+	return p.find(ctx, url.Values{"state": {string(webhook.Dead)}})
+}
+
+// duplicates returns how many deliveries were of an event that was known.
+func (p *process) duplicates(ctx context.Context) (n int, err error) {
+	all, err := p.find(ctx, url.Values{})
+	for _, r := range all {
+		n += r.Deliveries - 1
+	}
+	return n, err
+}
+
+// redrive redrives an event under a name, and returns how many events that queued.
+func (p *process) redrive(ctx context.Context, key, name string) (queued int, err error) {
+	query := url.Values{"key": {key}, "name": {name}, "per_second": {"1000"}}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, p.operators+"/api/redrive?"+query.Encode(), nil)
 	if err != nil {
 		return 0, err
 	}
@@ -102,21 +130,27 @@ func (p *process) replay(ctx context.Context, key string) (status int, err error
 	if err != nil {
 		return 0, err
 	}
-	return resp.StatusCode, resp.Body.Close()
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return 0, fmt.Errorf("POST /api/redrive: %s", resp.Status)
+	}
+	var done webhook.Redriven
+	err = json.NewDecoder(resp.Body).Decode(&done)
+	return done.Queued, err
 }
 
-// drained returns the backlog once nothing is queued and nothing will be retried.
-func (p *process) drained(ctx context.Context) (b endpoint.Backlog, err error) {
+// drained returns the backlog once every event is settled.
+func (p *process) drained(ctx context.Context) (b webhook.Backlog, err error) {
 	for {
-		if _, err = p.get(ctx, "/backlog", &b); err != nil {
+		if _, err = p.get(ctx, "/api/backlog", &b); err != nil {
 			return b, err
 		}
-		if b.Queued == 0 && b.Retrying == 0 {
+		if b.Unsettled() == 0 {
 			return b, nil
 		}
 		tick(ctx)
 		if ctx.Err() != nil {
-			return b, fmt.Errorf("%d deliveries are still queued and %d events to be retried: %w", b.Queued, b.Retrying, context.Cause(ctx))
+			return b, fmt.Errorf("%d events are not settled: %w", b.Unsettled(), context.Cause(ctx))
 		}
 	}
 }

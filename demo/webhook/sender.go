@@ -10,8 +10,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/idempotent-go/idempotent/demo/webhook/endpoint"
-	"github.com/stripe/stripe-go/v85/webhook"
+	stripego "github.com/stripe/stripe-go/v85/webhook"
 )
 
 // A sender is a provider: it signs events, sends them, and sends again what was not accepted.
@@ -26,10 +25,9 @@ type sender struct {
 
 // A tally is what a sender has seen.
 type tally struct {
-	accepted   int // events, at last
-	duplicates int // of these, those that the endpoint says it had before
-	resent     int // because the answer was that there is no room or no time, or there was none
-	answers    []time.Duration
+	accepted int // deliveries
+	resent   int // deliveries without a 2xx
+	answers  []time.Duration
 }
 
 // senders is how many events a provider sends at once.
@@ -42,12 +40,12 @@ func newSender(url, secret string) *sender {
 }
 
 // eventBody is an event as a provider writes it.
-func eventBody(id, kind string, o endpoint.Object) []byte {
-	p := endpoint.Payload{ID: id, Type: kind}
+func eventBody(id, kind string, o object) []byte {
+	p := payload{ID: id, Type: kind}
 	p.Data.Object = o
 	body, err := json.Marshal(struct {
 		Object string `json:"object"`
-		endpoint.Payload
+		payload
 	}{"event", p})
 	if err != nil {
 		panic(err) // of strings and numbers alone
@@ -57,66 +55,60 @@ func eventBody(id, kind string, o endpoint.Object) []byte {
 
 // sign makes the signature that Stripe would.
 func sign(body []byte, secret string, at time.Time) (header string) {
-	return webhook.GenerateTestSignedPayload(&webhook.UnsignedPayload{Payload: body, Secret: secret, Timestamp: at}).Header
+	return stripego.GenerateTestSignedPayload(&stripego.UnsignedPayload{Payload: body, Secret: secret, Timestamp: at}).Header
 }
 
 // post sends a body once, with any signature.
-func (s *sender) post(ctx context.Context, body []byte, signature string) (status int, answer []byte, err error) {
+func (s *sender) post(ctx context.Context, body []byte, signature string) (status int, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.url, bytes.NewReader(body))
 	if err != nil {
-		return 0, nil, err
+		return 0, err
 	}
 	if signature != "" {
 		req.Header.Set("Stripe-Signature", signature)
 	}
 	resp, err := s.client.Do(req)
 	if err != nil {
-		return 0, nil, err
+		return 0, err
 	}
 	defer resp.Body.Close()
-	answer, err = io.ReadAll(io.LimitReader(resp.Body, 1<<10))
-	return resp.StatusCode, answer, err
+	_, err = io.Copy(io.Discard, io.LimitReader(resp.Body, 1<<10)) // so that the connection is used again
+	return resp.StatusCode, err
 }
 
-// patience is how long a sender waits before it sends again. A provider would take hours.
-var patience = endpoint.Backoff{Base: 50 * time.Millisecond, Limit: time.Second}
+// resendAfter returns how long a sender waits before it sends again. A provider would take hours.
+func resendAfter(refused int) time.Duration {
+	return min(50*time.Millisecond<<min(refused-1, 10), time.Second)
+}
 
 // deliver sends an event until it is accepted.
 func (s *sender) deliver(ctx context.Context, body []byte) error {
 	for refused := 1; ; refused++ {
 		began := time.Now()
-		status, answer, err := s.post(ctx, body, sign(body, s.secret, began))
-		var accepted endpoint.Accepted
+		status, err := s.post(ctx, body, sign(body, s.secret, began))
 		switch {
 		case ctx.Err() != nil:
 			return fmt.Errorf("an event was not accepted: %w", context.Cause(ctx))
-		case err == nil && status == http.StatusOK:
-			if err := json.Unmarshal(answer, &accepted); err != nil {
-				return err
-			}
-		case err == nil && status != http.StatusServiceUnavailable:
+		case err == nil && status != http.StatusOK && status != http.StatusServiceUnavailable:
 			return fmt.Errorf("an event was refused with status %d", status)
 		}
-		s.count(time.Since(began), accepted.Delivery)
-		if accepted.Delivery > 0 {
+		accepted := err == nil && status == http.StatusOK
+		s.count(time.Since(began), accepted)
+		if accepted {
 			return nil
 		}
-		pause(ctx, patience.After(refused))
+		pause(ctx, resendAfter(refused))
 	}
 }
 
-func (s *sender) count(took time.Duration, delivery int) {
+func (s *sender) count(took time.Duration, accepted bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.tally.answers = append(s.tally.answers, took)
-	switch {
-	case delivery == 0:
-		s.tally.resent++
-	case delivery > 1:
-		s.tally.duplicates++
-		fallthrough
-	default:
+	if accepted {
 		s.tally.accepted++
+	} else {
+		s.tally.resent++
 	}
 }
 

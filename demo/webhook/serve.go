@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -15,7 +16,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/idempotent-go/idempotent/demo/webhook/endpoint"
+	"github.com/idempotent-go/idempotent/webhook"
 	"github.com/redis/go-redis/v9"
 )
 
@@ -27,7 +28,7 @@ const (
 	envBankSecret   = "BANK_WEBHOOK_SECRET"
 )
 
-// The providers. Stripe sends an event again under its id; the bank sends a change under any.
+// The providers.
 const (
 	stripe = "stripe"
 	bank   = "bank"
@@ -51,40 +52,100 @@ func serveProcess(ctx context.Context, args []string) int {
 
 // settings are what an endpoint is started with.
 type settings struct {
-	endpoint.Config
-	public, operators string
-	leashed           bool
+	public, operators, namespace string
+	leashed, unsafe              bool
+	answer, keep, timeout        time.Duration
+	backoff, lease, poll         time.Duration
+	backlog, workers, attempts   int
 }
 
-func readSettings(args []string, logger *slog.Logger) (*settings, error) {
-	s := &settings{Config: endpoint.Defaults()}
-	s.Logger = logger
-	s.LedgerURL = os.Getenv(envLedger)
-	s.Providers = []endpoint.Provider{
-		{Name: stripe, Secret: os.Getenv(envStripeSecret), Key: endpoint.ByEventID},
-		{Name: bank, Secret: os.Getenv(envBankSecret), Key: endpoint.ByChange},
-	}
+func readSettings(args []string) (*settings, error) {
+	s := &settings{}
 	f := flag.NewFlagSet(roleServe, flag.ContinueOnError)
 	f.StringVar(&s.public, "public", "127.0.0.1:8080", "address for the providers")
-	f.StringVar(&s.operators, "operators", "127.0.0.1:8081", "address for those who run this; not for the public")
+	f.StringVar(&s.operators, "operators", "127.0.0.1:8081", "address for operators; not for the public")
 	f.BoolVar(&s.leashed, "leashed", false, "end when standard input ends")
-	f.StringVar(&s.Namespace, "namespace", s.Namespace, "keeps endpoints apart that share a Redis")
-	f.DurationVar(&s.AnswerWithin, "answer", s.AnswerWithin, "how long storing an event may take")
-	f.DurationVar(&s.Keep, "keep", s.Keep, "how long events are remembered")
-	f.IntVar(&s.Backlog, "backlog", s.Backlog, "unsettled events before new ones are refused")
-	f.IntVar(&s.Workers, "workers", s.Workers, "events handled at once")
-	f.DurationVar(&s.HandlerTimeout, "timeout", s.HandlerTimeout, "how long handling an event may take")
-	f.IntVar(&s.Attempts, "attempts", s.Attempts, "executions before an event is dead")
-	f.DurationVar(&s.Backoff.Base, "backoff", s.Backoff.Base, "pause after the first failure")
-	f.DurationVar(&s.Backoff.Limit, "backoff-limit", s.Backoff.Limit, "longest pause")
-	f.DurationVar(&s.Lease, "lease", s.Lease, "how long a dead process can block an event")
-	f.DurationVar(&s.Stale, "stale", s.Stale, "when an event that was not settled is given out again")
-	f.DurationVar(&s.Wake, "wake", s.Wake, "how often to look what is stale or due")
+	f.BoolVar(&s.unsafe, "unsafe", false, "accept a Redis that loses accepted events when it restarts")
+	f.StringVar(&s.namespace, "namespace", "webhook", "separates endpoints that share a Redis")
+	f.DurationVar(&s.answer, "answer", webhook.DefaultAnswerWithin, "how long storing an event may take")
+	f.DurationVar(&s.keep, "keep", webhook.DefaultRetention().Events, "how long events are kept")
+	f.IntVar(&s.backlog, "backlog", webhook.DefaultBacklog, "unsettled events of a lane before new ones are refused")
+	f.IntVar(&s.workers, "workers", webhook.DefaultWorkers, "events handled at once")
+	f.DurationVar(&s.timeout, "timeout", webhook.DefaultTimeout, "how long handling an event may take")
+	f.IntVar(&s.attempts, "attempts", webhook.DefaultAttempts, "executions before an event is a dead letter")
+	f.DurationVar(&s.backoff, "backoff", webhook.DefaultBackoff, "pause after the first failure")
+	f.DurationVar(&s.lease, "lease", webhook.DefaultLease, "how long a dead process can block an event")
+	f.DurationVar(&s.poll, "poll", webhook.DefaultPoll, "how often to ask for due events")
 	return s, f.Parse(args)
 }
 
-func serve(ctx context.Context, args []string, logger *slog.Logger) error {
-	s, err := readSettings(args, logger)
+// maxBody is the largest event. Those of the demo are far smaller.
+const maxBody = 256 << 10
+
+// sources returns the providers. Stripe sends an event again under its id; the bank reports a change under any id.
+func sources() ([]webhook.Source, error) {
+	stripeScheme, err := webhook.Stripe([]string{os.Getenv(envStripeSecret)})
+	if err != nil {
+		return nil, err
+	}
+	bankScheme, err := webhook.Stripe([]string{os.Getenv(envBankSecret)})
+	if err != nil {
+		return nil, err
+	}
+	version := func(e *webhook.Event) error {
+		var p payload
+		err := json.Unmarshal(e.Body, &p)
+		e.Version = p.Data.Object.Version
+		return err
+	}
+	return []webhook.Source{
+		{Name: stripe, Scheme: stripeScheme, MaxBody: maxBody},
+		{Name: bank, Scheme: bankScheme, MaxBody: maxBody, Key: webhook.ByChange, Describe: version},
+	}, nil
+}
+
+// newInbox returns the inbox of the settings.
+func newInbox(ctx context.Context, s *settings, rdb redis.UniversalClient, logger *slog.Logger) (*webhook.Inbox, error) {
+	from, err := sources()
+	if err != nil {
+		return nil, err
+	}
+	store, err := webhook.NewRedisStore(rdb, s.namespace)
+	if err != nil {
+		return nil, err
+	}
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.MaxIdleConnsPerHost = s.workers
+	ledger := &ledgerClient{url: os.Getenv(envLedger), client: &http.Client{Transport: transport}, timeout: s.timeout / 3}
+	router := webhook.NewRouter()
+	for _, source := range from {
+		router.Handle(source.Name, "*", webhook.Typed(ledger.handle), webhook.Attempts(s.attempts), webhook.Timeout(s.timeout),
+			webhook.Backoff(s.backoff, max(s.backoff, webhook.MaxBackoff)))
+	}
+	opts := []webhook.Option{
+		webhook.WithAnswerWithin(s.answer), webhook.WithBacklog(s.backlog), webhook.WithWorkers(s.workers),
+		webhook.WithLease(s.lease), webhook.WithPoll(s.poll), webhook.WithLogger(logger),
+		webhook.WithRetention(webhook.Retention{Events: s.keep, Bodies: s.keep, Positions: s.keep}),
+	}
+	if s.unsafe {
+		opts = append(opts, webhook.WithUnsafeStore())
+	}
+	return webhook.New(ctx, store, from, router, opts...)
+}
+
+// routes returns the handlers for the providers and for operators. The operators' address is not for the public, so
+// all who reach it may do everything.
+func routes(in *webhook.Inbox) (public, operators http.Handler, err error) {
+	operators, err = in.Admin(webhook.AdminConfig{
+		Authorize: func(*http.Request, webhook.AdminAction) (string, error) { return "operator", nil },
+	})
+	mux := http.NewServeMux()
+	mux.Handle("POST /webhooks/{source}", in)
+	return mux, operators, err
+}
+
+func serve(ctx context.Context, args []string, logger *slog.Logger) (err error) {
+	s, err := readSettings(args)
 	if err != nil {
 		return err
 	}
@@ -94,21 +155,21 @@ func serve(ctx context.Context, args []string, logger *slog.Logger) error {
 		ctx, cancel = leash(ctx, os.Stdin)
 		defer cancel()
 	}
-	rdb, err := connect(os.Getenv(envRedis), s.Workers)
+	rdb, err := connect(os.Getenv(envRedis))
 	if err != nil {
 		return err
 	}
 	defer rdb.Close()
-	e, err := endpoint.New(rdb, s.Config)
+	in, err := newInbox(ctx, s, rdb, logger)
+	if err != nil {
+		return fmt.Errorf("the endpoint does not start: %w", err)
+	}
+	defer func() { err = errors.Join(err, in.Close()) }()
+	public, operators, err := routes(in)
 	if err != nil {
 		return err
 	}
-	defer e.Close()
-	if err := rdb.Ping(ctx).Err(); err != nil {
-		return fmt.Errorf("no answer from Redis: %w", err)
-	}
-
-	servers := []*http.Server{server(s.public, e.Webhooks()), server(s.operators, e.Operators())}
+	servers := []*http.Server{server(s.public, public), server(s.operators, operators)}
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	failed := make(chan error, len(servers))
@@ -116,13 +177,13 @@ func serve(ctx context.Context, args []string, logger *slog.Logger) error {
 		return err
 	}
 	fmt.Printf("listening for providers at http://%s and for operators at http://%s\n", servers[0].Addr, servers[1].Addr)
-	e.Work(ctx)
+	err = in.Work(ctx)
 	shutdown(servers)
 	select {
-	case err := <-failed:
-		return err
+	case failure := <-failed:
+		return failure
 	default:
-		return nil
+		return err
 	}
 }
 
@@ -136,13 +197,11 @@ func leash(ctx context.Context, in io.Reader) (context.Context, context.CancelFu
 	return ctx, cancel
 }
 
-func connect(url string, workers int) (*redis.Client, error) {
+func connect(url string) (*redis.Client, error) {
 	opts, err := redis.ParseURL(cmp.Or(url, "missing"))
 	if err != nil {
 		return nil, fmt.Errorf("%s must name a Redis: %w", envRedis, err)
 	}
-	opts.ContextTimeoutEnabled = true // else a slow Redis holds up the answers to the providers
-	opts.PoolSize = 2*workers + 64    // the workers wait on their connections
 	return redis.NewClient(opts), nil
 }
 

@@ -4,89 +4,42 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
+	"errors"
 	"fmt"
-	"io"
 	"log"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
+	"os/signal"
 	"time"
 
-	"github.com/idempotent-go/idempotent"
-	"github.com/idempotent-go/idempotent/examples/internal/demoredis"
 	"github.com/redis/go-redis/v9"
-	"github.com/stripe/stripe-go/v85"
-	"github.com/stripe/stripe-go/v85/webhook"
+
+	"github.com/idempotent-go/idempotent/examples/internal/demoredis"
+	"github.com/idempotent-go/idempotent/webhook"
 )
 
-// A Credit is what an event has changed. It is recorded: the answer to "what did this event do?"
+// A Credit is what an event changed: the audit's answer to "what did this event do?"
 type Credit struct {
-	Order string
-	Cents int64
+	Order string `json:"order"`
+	Cents int64  `json:"cents"`
 }
 
-type Endpoint struct {
-	credits *idempotent.Executor[Credit]
-	secret  string
-	ledger  Ledger
+// A PaymentEvent is the part of a payment_intent event that the handler reads.
+type PaymentEvent struct {
+	Data struct {
+		Object struct {
+			Amount   int64 `json:"amount"`
+			Metadata struct {
+				Order string `json:"order"`
+			} `json:"metadata"`
+		} `json:"object"`
+	} `json:"data"`
 }
 
-func newCredits(rdb redis.UniversalClient) (*idempotent.Executor[Credit], error) {
-	return idempotent.New[Credit](rdb, "webhook",
-		idempotent.WithTTL(31*24*time.Hour), // Stripe repeats for 3 days, people resend for weeks
-		idempotent.WithDetached(),           // a provider that hangs up stops nothing
-		idempotent.WithWaitTimeout(5*time.Second),
-		idempotent.WithShouldIgnoreError(idempotent.IsRetryable))
-}
-
-// ServeHTTP answers 200 once the event is handled for good, and 503 to have it delivered again.
-func (e *Endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 256<<10))
-	if err != nil {
-		http.Error(w, "cannot read the event", http.StatusBadRequest)
-		return
-	}
-	// First the signature, over the raw bytes, and then what they say.
-	event, err := webhook.ConstructEventWithOptions(body, r.Header.Get("Stripe-Signature"), e.secret,
-		webhook.ConstructEventOptions{IgnoreAPIVersionMismatch: true, Tolerance: 5 * time.Minute})
-	if err != nil {
-		http.Error(w, "not signed by Stripe", http.StatusBadRequest)
-		return
-	}
-	var report idempotent.Report
-	_, err = e.credits.Run(r.Context(), event.ID, func(ctx context.Context) (Credit, error) {
-		return e.handle(ctx, event)
-	}, idempotent.WithReport(&report))
-	log.Println(event.ID, report.Source, err)
-	if err != nil && report.RecordedAt.IsZero() { // not settled: in flight elsewhere, or to be tried again
-		w.Header().Set("Retry-After", "5")
-		http.Error(w, "try again", http.StatusServiceUnavailable)
-		return
-	}
-	_, _ = io.WriteString(w, "ok") // also after a recorded error: another delivery would get the same
-}
-
-func (e *Endpoint) handle(ctx context.Context, event stripe.Event) (Credit, error) {
-	if event.Type != "payment_intent.succeeded" {
-		return Credit{}, nil
-	}
-	var intent stripe.PaymentIntent
-	if err := json.Unmarshal(event.Data.Raw, &intent); err != nil {
-		return Credit{}, err // recorded: it is the same in each delivery
-	}
-	credit := Credit{intent.Metadata["order"], intent.Amount}
-	info, _ := idempotent.RunInfoFromContext(ctx)
-	if info.Attempt > 1 { // an earlier attempt died: did it credit?
-		if found, err := e.ledger.Has(ctx, info.DownstreamKey()); found || err != nil {
-			return credit, idempotent.OutcomeUnknown(err) // nil stays nil
-		}
-	}
-	return credit, e.ledger.Add(ctx, info.DownstreamKey(), credit)
-}
-
-// A Ledger stands for the books. It wraps an error after which the entry may be there in
-// idempotent.OutcomeUnknown, and one that promises that nothing happened in idempotent.Retryable.
+// A Ledger stands for the books. An error after which nothing happened should be wrapped in idempotent.Retryable, and one
+// that another attempt repeats in webhook.Permanent. After any other error it is unknown whether the entry is there.
 type Ledger struct{}
 
 func (Ledger) Has(context.Context, string) (bool, error) { return false, nil }
@@ -96,25 +49,68 @@ func (Ledger) Add(_ context.Context, _ string, c Credit) error {
 	return nil
 }
 
-func main() {
-	rdb, stop, err := demoredis.Connect(context.Background())
+func credit(ctx context.Context, j *webhook.Job, e PaymentEvent) error {
+	var ledger Ledger
+	c := Credit{e.Data.Object.Metadata.Order, e.Data.Object.Amount}
+	if j.Attempt > 1 { // an earlier attempt may have credited
+		found, err := ledger.Has(ctx, j.Reference)
+		if err != nil {
+			return err
+		}
+		if found {
+			return j.Changed(c)
+		}
+	}
+	if err := ledger.Add(ctx, j.Reference, c); err != nil {
+		return err
+	}
+	return j.Changed(c)
+}
+
+func newInbox(ctx context.Context, rdb redis.UniversalClient, secret string) (*webhook.Inbox, error) {
+	stripe, err := webhook.Stripe([]string{secret})
 	if err != nil {
+		return nil, err
+	}
+	store, err := webhook.NewRedisStore(rdb, "shop")
+	if err != nil {
+		return nil, err
+	}
+	router := webhook.NewRouter()
+	router.Handle("stripe", "payment_intent.succeeded", webhook.Typed(credit))
+	return webhook.New(ctx, store, []webhook.Source{{Name: "stripe", Scheme: stripe}}, router,
+		webhook.WithLogger(slog.Default()),
+		webhook.WithUnsafeStore()) // remove this: it accepts a Redis that loses accepted events when it restarts
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx); err != nil {
 		log.Fatal(err)
+	}
+}
+
+func run(ctx context.Context) error {
+	rdb, stop, err := demoredis.Connect(ctx)
+	if err != nil {
+		return err
 	}
 	defer stop()
-	credits, err := newCredits(rdb)
+	inbox, err := newInbox(ctx, rdb, os.Getenv("STRIPE_WEBHOOK_SECRET"))
 	if err != nil {
-		log.Fatal(err)
+		return err
 	}
-	secret := os.Getenv("STRIPE_WEBHOOK_SECRET")
-	if secret == "" { // with an empty secret, everybody can sign
-		log.Fatal("STRIPE_WEBHOOK_SECRET is empty")
-	}
+	defer inbox.Close()
+	mux := http.NewServeMux()
+	mux.Handle("POST /webhooks/{source}", inbox)
+	mux.Handle("GET /", inbox.Probes())
 	listener, err := net.Listen("tcp", cmp.Or(os.Getenv("ADDR"), "localhost:8080"))
 	if err != nil {
-		log.Fatal(err)
+		return err
 	}
 	fmt.Println("listening on", listener.Addr())
-	server := &http.Server{Handler: &Endpoint{credits, secret, Ledger{}}, ReadTimeout: 10 * time.Second}
-	log.Fatal(server.Serve(listener))
+	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
+	go func() { log.Println(server.Serve(listener)) }()
+	return errors.Join(inbox.Work(ctx), server.Close()) // Work ends at Ctrl-C, when the running handlers have returned
 }

@@ -1,4 +1,4 @@
--- Stores a new event and queues it, or counts one more delivery of an event that is stored, in three commands.
+-- Stores a new event and queues it, or counts one more delivery of an event that is stored, in up to four commands.
 -- KEYS[1]  event, hash                 KEYS[5..7]  running, retrying, parked, zsets
 -- KEYS[2]  payload, hash               KEYS[8]     object index, zset
 -- KEYS[3]  queue, zset by due time     KEYS[9]     from the provider's id to the key, string
@@ -14,6 +14,9 @@ if redis.call('EXISTS', KEYS[1]) == 1 then
   local deliveries = redis.call('HINCRBY', KEYS[1], 'deliveries', 1)
   if deliveries <= tonumber(ARGV[6]) then
     redis.call('HSET', KEYS[1], 'r' .. deliveries, ARGV[5])
+  end
+  if ARGV[10] == '1' then -- it may have come under another id
+    redis.call('SET', KEYS[9], ARGV[2], 'PX', ARGV[7])
   end
   return deliveries
 end
@@ -35,9 +38,12 @@ redis.call('PEXPIRE', KEYS[1], ARGV[7])
 redis.call('HSET', KEYS[2], unpack(ARGV, last + 1))
 redis.call('PEXPIRE', KEYS[2], ARGV[7])
 redis.call('ZADD', KEYS[3], now, ARGV[1])
-redis.call('PEXPIRE', KEYS[3], ARGV[8])
 redis.call('ZADD', KEYS[4], ARGV[4], ARGV[2])
-redis.call('PEXPIRE', KEYS[4], ARGV[8])
+for i = 3, 4 do -- a lifetime of years, so it is enough to set it when the zset is made
+  if redis.call('ZCARD', KEYS[i]) == 1 then
+    redis.call('PEXPIRE', KEYS[i], ARGV[8])
+  end
+end
 if ARGV[9] == '1' then
   redis.call('ZADD', KEYS[8], ARGV[4], ARGV[2])
   redis.call('ZREMRANGEBYSCORE', KEYS[8], '-inf', string.format('%.0f', now - 2000 * ARGV[7]))
