@@ -58,8 +58,10 @@ type operation struct {
 	key    string
 	hash   []byte // in the table
 	cfg    runConfig
+	inTx   bool // a transaction of the caller's
 	waited bool // EventWaitStarted was observed
 	began  time.Time
+	watch  *watch // nil if nothing observes the call
 }
 
 func newOperation(key string, cfg runConfig, now time.Time) *operation {
@@ -164,7 +166,11 @@ func (c *core) replayed(ctx context.Context, op *operation, rec *record.Record) 
 	if own, other := op.cfg.fingerprint, rec.Fingerprint; len(own) > 0 && len(other) > 0 && string(own) != string(other) {
 		return failure(idempotent.ErrKeyReused)
 	}
-	c.observe(ctx, idempotent.Event{Kind: idempotent.EventReplayed, Key: op.key, Attempt: 1})
+	event := idempotent.Event{
+		Kind: idempotent.EventReplayed, Key: op.key, Attempt: 1, Source: idempotent.Replayed, Age: max(0, time.Since(rec.At)), TTL: op.cfg.ttl,
+	}
+	event.Origin.TraceID, event.Origin.SpanID, event.Origin.Flags = rec.Extensions.Origin()
+	c.observe(ctx, event)
 	return result{rec: rec, source: idempotent.Replayed}
 }
 
@@ -196,32 +202,4 @@ func (c *core) executing(ctx context.Context, key string) bool {
 
 func (c *core) errorLost(code string) {
 	c.logger.Warn("pg: registered error not stored or not restored", "code", code, "namespace", c.namespace)
-}
-
-// observe calls the observer, and keeps its panics away from the run.
-func (c *core) observe(ctx context.Context, event idempotent.Event) {
-	if c.observer == nil {
-		return
-	}
-	defer func() {
-		if p := recover(); p != nil {
-			c.logger.ErrorContext(ctx, "pg: observer panicked", "event", event.Kind.String(), "key", event.Key, "panic", fmt.Sprintf("a %T", p))
-		}
-	}()
-	event.Namespace = c.namespace
-	c.observer.Observe(ctx, event)
-}
-
-func (c *core) waitStarted(ctx context.Context, op *operation) {
-	if !op.waited {
-		op.waited = true
-		c.observe(ctx, idempotent.Event{Kind: idempotent.EventWaitStarted, Key: op.key})
-	}
-}
-
-func (c *core) waitEnded(ctx context.Context, op *operation, err error) {
-	if op.waited {
-		op.waited = false
-		c.observe(ctx, idempotent.Event{Kind: idempotent.EventWaitEnded, Key: op.key, Duration: time.Since(op.began), Err: err})
-	}
 }

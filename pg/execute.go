@@ -21,7 +21,8 @@ func (t *transaction) execute(ctx context.Context, act action) (res result) {
 	t.observe(ctx, idempotent.Event{Kind: idempotent.EventClaimed, Key: t.op.key, Attempt: 1})
 	over := make(chan struct{})
 	outer, _ := ctx.Value(runningKey{}).(*running)
-	fnCtx, end := context.WithCancel(context.WithValue(seam.WithRunInfo(ctx, t.namespace, t.op.key), runningKey{},
+	spanned := t.startSpan(idempotent.Tracer.StartExecution, ctx, idempotent.RunInfo{Namespace: t.namespace, Key: t.op.key, Attempt: 1})
+	fnCtx, end := context.WithCancel(context.WithValue(seam.WithRunInfo(spanned, t.namespace, t.op.key), runningKey{},
 		&running{core: t.core, key: t.op.key, outer: outer, over: over}))
 	tx := &guard.Tx{Tx: t.tx}
 	began := time.Now()
@@ -38,33 +39,42 @@ func (t *transaction) execute(ctx context.Context, act action) (res result) {
 		value := recover()
 		if value == nil { // Goexit
 			t.rollback(ctx)
+			t.endSpan(idempotent.Tracer.EndExecution, spanned, idempotent.Event{
+				Kind: idempotent.EventExecuted, Key: t.op.key, Attempt: 1, Duration: time.Since(began), Err: errNotReturned,
+			})
 			return
 		}
-		t.conclude(ctx, tx, fnResult{panicked: &idempotent.PanicError{Value: value, Stack: debug.Stack()}}, began)
+		panicked := &idempotent.PanicError{Value: value, Stack: debug.Stack()}
+		if t.op.watch != nil {
+			t.op.watch.panicked = panicked
+		}
+		t.conclude(ctx, spanned, tx, fnResult{panicked: panicked}, began)
 		panic(value)
 	}()
 	fn := act(fnCtx, tx)
 	returned = true
 	stop()
-	return t.conclude(ctx, tx, fn, began)
+	return t.conclude(ctx, spanned, tx, fn, began)
 }
 
-// conclude decides what an ended fn leaves behind.
-func (t *transaction) conclude(ctx context.Context, tx *guard.Tx, fn fnResult, began time.Time) result {
+// conclude decides what an ended fn leaves behind. spanned is the context of its span.
+func (t *transaction) conclude(ctx, spanned context.Context, tx *guard.Tx, fn fnResult, began time.Time) result {
 	cause := fn.cause()
-	t.observe(ctx, idempotent.Event{Kind: idempotent.EventExecuted, Key: t.op.key, Attempt: 1, Duration: time.Since(began), Err: cause})
+	executed := idempotent.Event{Kind: idempotent.EventExecuted, Key: t.op.key, Attempt: 1, Duration: time.Since(began), Err: cause}
+	t.endSpan(idempotent.Tracer.EndExecution, spanned, executed)
+	t.observe(spanned, executed)
 	switch {
 	case tx.Touched:
 		return t.finish(ctx, idempotent.EventCommitFailed, rolledBack(errors.Join(guard.ErrEnded, cause)))
 	case fn.encodeErr != nil:
 		return t.finish(ctx, idempotent.EventCommitFailed, rolledBack(fn.encodeErr))
 	case cause == nil:
-		return t.commit(ctx, t.newRecord(record.OutcomeValue, fn.payload), nil)
+		return t.commit(ctx, t.newRecord(ctx, record.OutcomeValue, fn.payload), nil)
 	case isSerialization(cause):
 		res := t.finish(ctx, idempotent.EventInterrupted, rolledBack(cause))
 		res.again = true
 		return res
-	case ctx.Err() != nil || seam.IsUnknown(cause) || errors.Is(cause, ErrRolledBack): // of a nested Run
+	case ctx.Err() != nil || t.op.cfg.isUnknown(cause) || errors.Is(cause, ErrRolledBack): // of a nested Run
 		return t.finish(ctx, idempotent.EventInterrupted, cause)
 	case t.tx.Conn().IsClosed():
 		return t.finish(ctx, idempotent.EventInterrupted, lost(cause))
@@ -75,10 +85,10 @@ func (t *transaction) conclude(ctx context.Context, tx *guard.Tx, fn fnResult, b
 	if fn.panicked != nil {
 		outcome = record.OutcomePanic
 	}
-	return t.commit(ctx, t.newRecord(outcome, seam.EncodeError(t.registry, cause, t.errorLost)), cause)
+	return t.commit(ctx, t.newRecord(ctx, outcome, seam.EncodeError(t.registry, cause, t.errorLost)), cause)
 }
 
-func (t *transaction) newRecord(outcome record.Outcome, payload []byte) *record.Record {
+func (t *transaction) newRecord(ctx context.Context, outcome record.Outcome, payload []byte) *record.Record {
 	codec := t.codecID
 	if outcome != record.OutcomeValue {
 		codec = record.CodecMsgpack
@@ -92,6 +102,7 @@ func (t *transaction) newRecord(outcome record.Outcome, payload []byte) *record.
 		Outcome:     outcome,
 		Codec:       codec,
 		Payload:     payload,
+		Extensions:  t.origin(ctx, t.op.key),
 	}
 }
 
