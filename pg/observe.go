@@ -49,9 +49,9 @@ func (c *core) startSpan(start func(idempotent.Tracer, context.Context, idempote
 	started = ctx
 	defer c.recoverFrom(ctx, "tracer", "start", info.Key)
 	if spanned := start(c.tracer, ctx, info); spanned != nil {
-		return spanned
+		started = spanned
 	}
-	return ctx
+	return started
 }
 
 // endSpan calls EndRun or EndExecution.

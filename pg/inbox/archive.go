@@ -112,7 +112,8 @@ type cursor struct {
 
 func (c cursor) String() string {
 	b := binary.BigEndian.AppendUint64(nil, uint64(c.at.UnixMicro())) //nolint:gosec // read back as it was
-	return base64.RawURLEncoding.EncodeToString(binary.BigEndian.AppendUint64(b, uint64(c.id)))
+	b = binary.BigEndian.AppendUint64(b, uint64(c.id))                //nolint:gosec // the same
+	return base64.RawURLEncoding.EncodeToString(b)
 }
 
 func parseCursor(text string) (cursor, error) {
