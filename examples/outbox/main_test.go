@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -79,11 +78,15 @@ func TestRowsAndAnnouncementsAreEqualAfterKills(t *testing.T) {
 	}
 	start()
 	for range 2 {
-		<-r.killed
+		select {
+		case <-r.killed:
+		case <-time.After(time.Minute):
+			t.Fatal("the receiver got no order to kill the program at within a minute")
+		}
 		_ = r.cmd.Wait()
 		start()
 	}
-	pool, err := pgxpool.New(context.Background(), url)
+	pool, err := pgxpool.New(t.Context(), url)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,7 +97,7 @@ func TestRowsAndAnnouncementsAreEqualAfterKills(t *testing.T) {
 			t.Fatalf("%d jobs are not done", open)
 		}
 		var stored int
-		if err := pool.QueryRow(context.Background(), `SELECT count(*) FILTER (WHERE finalized_at IS NULL), (SELECT count(*) FROM orders) FROM river_job`).Scan(&open, &stored); err != nil {
+		if err := pool.QueryRow(t.Context(), `SELECT count(*) FILTER (WHERE finalized_at IS NULL), (SELECT count(*) FROM orders) FROM river_job`).Scan(&open, &stored); err != nil {
 			t.Fatal(err)
 		}
 		if stored < len(orders) {
@@ -104,7 +107,7 @@ func TestRowsAndAnnouncementsAreEqualAfterKills(t *testing.T) {
 	_ = r.cmd.Process.Signal(os.Interrupt)
 	_ = r.cmd.Wait()
 	var rows []string
-	if err := pool.QueryRow(context.Background(), `SELECT array_agg(id) FROM orders`).Scan(&rows); err != nil {
+	if err := pool.QueryRow(t.Context(), `SELECT array_agg(id) FROM orders`).Scan(&rows); err != nil {
 		t.Fatal(err)
 	}
 	for _, list := range [][]string{rows, r.orders, orders} {
