@@ -59,6 +59,7 @@ func BenchmarkCPU(b *testing.B) {
 			must(pool.QueryRow(ctx, `SELECT outcome FROM idempotent_records WHERE namespace = $1 AND key_hash = sha256('replayed')`, "cost").Scan(&outcome))
 		},
 	}
+	kinds["replay"]() // its first run
 	for b.Loop() {
 		for round := range rounds + 1 { // the first is a warm-up
 			for name, call := range kinds {
