@@ -178,7 +178,10 @@ func (w *worker) next(t testing.TB) string {
 // awaitDone returns when the worker is done with the key it is inside of.
 func (w *worker) awaitDone(t testing.TB) {
 	t.Helper()
-	for !strings.HasPrefix(w.next(t), "done ") { // "in" again, if it runs again
+	for {
+		if strings.HasPrefix(w.next(t), "done ") { // not "in", if it runs again
+			return
+		}
 	}
 }
 
