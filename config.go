@@ -313,3 +313,18 @@ func typed[V any](option string, value any, fallback V, allowed string) (V, erro
 	}
 	return v, nil
 }
+
+// derive computes what follows from the options.
+func (c *runConfig) derive(lease time.Duration) {
+	// The record of an execution without an outcome has to last as long as any outcome would: it says that
+	// the next one is attempt 2.
+	c.retention = max(c.ttl, c.recordTTL(record.OutcomeError)).Truncate(time.Millisecond)
+	c.claimPX = (lease + c.retention).Milliseconds()
+}
+
+func (c *runConfig) recordTTL(o record.Outcome) time.Duration {
+	if c.errorTTLSet && (o == record.OutcomeError || o == record.OutcomePanic) {
+		return c.errorTTL
+	}
+	return c.ttl
+}

@@ -42,9 +42,13 @@ func (c *runner) execute(ctx context.Context, op *operation, lead *leadership, l
 	if op.cfg.detached {
 		base = context.WithoutCancel(base)
 	}
+	// fn's context is a child of the caller's: fn stops when its caller has left, unless the caller asked
+	// for the opposite.
 	p.fnCtx, p.cancel = context.WithCancelCause(context.WithValue(base, runContextKey{}, p.inner))
+	// Under a lease from here on: what is told of it carries fn's context.
 	l.Key, l.Context = op.key, p.fnCtx
-	c.renewer.Keep(l, p)
+	c.renewer.Keep(l, p) // before anything that may take time: an observer, a tracer, fn itself
+	// Followers with another fingerprint, or without time to wait, can leave now.
 	lead.call.Publish(flightState{phase: phaseRunning, fingerprint: op.fingerprint, lease: l})
 	p.observeClaimed()
 	if op.cfg.detached {
@@ -115,6 +119,7 @@ var errLate = errors.New("the lease ended before fn could begin")
 func (p *execution) runFn() (out *ownResult) {
 	p.began = time.Now()
 	defer func() {
+		// Deferred functions run on Goexit too, and nothing else of this function does.
 		if p.phase == fnSilent { // callFn did not return here: Goexit
 			p.outcome.exited = true
 			p.conclude()
@@ -148,19 +153,19 @@ func (p *execution) callFn() {
 			return
 		}
 		value := recover()
-		if value == nil {
+		if value == nil { // Goexit, or panic(nil) where GODEBUG allows it
 			p.phase = fnSilent
 			return
 		}
 		p.phase = fnDone
 		r.panicked = &PanicError{Value: value, Stack: debug.Stack()}
-		p.conclude()
+		p.conclude() // before the panic goes on: the process may end by it
 		if !p.op.cfg.detached {
 			panic(value)
 		}
 	}()
 	r.value, r.err = p.fn.run(p.fnCtx)
-	p.phase = fnEnded
+	p.phase = fnEnded // what panics or exits from here on is not fn: its effect has taken place
 	if r.err == nil {
 		r.payload, r.encodeErr = p.encode(r.value)
 	}
@@ -175,8 +180,8 @@ var (
 
 // runDetached runs fn in a goroutine of its own, which the caller may leave behind.
 func (p *execution) runDetached() result {
-	done := make(chan result, 1)
-	p.group.Go(func() {
+	done := make(chan result, 1) // fn's goroutine must end although the caller has left
+	p.group.Go(func() {          // Close waits for it
 		res := result{own: &ownResult{exited: true}} // unless begin returns
 		defer func() { done <- res }()
 		res = p.begin()
@@ -186,6 +191,7 @@ func (p *execution) runDetached() result {
 		return res.deliver()
 	case <-p.ctx.Done():
 	}
+	// Both may have happened: an outcome that is there is worth more than the end of the context.
 	select {
 	case res := <-done:
 		return res.deliver()
@@ -210,9 +216,11 @@ func (r result) deliver() result {
 func (p *execution) conclude() {
 	p.phase = fnDone
 	r := &p.outcome
-	defer p.lead.handOver(flightState{}) // unless it was settled
+	defer p.lead.handOver(flightState{}) // unless it was settled: no follower may be left without a leader
 	p.ended = time.Now()
-	p.inner.over.Store(true)
+	p.inner.over.Store(true) // a Run with a context that fn leaked is no nested one from here on
+	// A lease that was lost does not settle what happens: the commit is tried all the same, and the token in
+	// the record decides whether this owner may still write.
 	lost := p.renewer.FnReturned(p.lease)
 	unknown, hookErr := p.isUnknown(r)
 	p.cancel(context.Canceled)
@@ -232,20 +240,21 @@ func (p *execution) conclude() {
 // finish commits, releases or abandons the execution in Redis, and publishes the result to local
 // followers. lost says that the lease was lost before fn returned.
 func (p *execution) finish(r *fnResult, lost, unknown bool) {
+	// A detached panic may have no other witness: its caller may have left.
 	if r.panicked != nil && p.op.cfg.detached {
 		p.logger.ErrorContext(p.fnCtx, "idempotent: detached fn panicked", "key", p.op.key, "namespace", p.namespace, "stack", string(r.panicked.Stack))
 	}
 	switch {
-	case r.exited:
+	case r.exited: // nothing to record: Goexit has neither a value nor an error
 		p.release(nil, errExited)
-	case r.encodeErr != nil:
+	case r.encodeErr != nil: // fn succeeded: its context, ended or not, changes nothing
 		p.recordWithoutValue(r.encodeErr)
 	case unknown:
 		if lost {
 			p.out.err = ErrLeaseLost
 		}
 		p.abandon(r.cause())
-	default:
+	default: // known, also after the loss of the lease: if no other process has claimed, it still counts
 		p.settle(r)
 	}
 }
@@ -261,15 +270,18 @@ func (p *execution) settle(r *fnResult) {
 			rec.Outcome = record.OutcomePanic
 		}
 	}
+	// One encoding for Redis, the cache and the callers of this process.
 	raw := rec.Encode()
 	rec.Payload = record.PayloadIn(raw, len(rec.Payload)) // a copy: the value is the caller's now
-	if err == nil {
+	if err == nil {                                       // a value is recorded whatever became of fn's context: the effect is known
 		p.commit(rec, raw, nil)
 		return
 	}
 	p.settleError(rec, raw, err)
 }
 
+// doneRecord is the record of an outcome. Its token is the owner's: by that the commit knows whether the
+// record in Redis is still this execution's, and a repeated commit whether it has succeeded already.
 func (p *execution) doneRecord(outcome record.Outcome) *record.Record {
 	return &record.Record{
 		Kind:        record.KindDone,
@@ -286,6 +298,7 @@ func (p *execution) doneRecord(outcome record.Outcome) *record.Record {
 // recordWithoutValue records that fn succeeded, and not its value, which cannot be stored for the reason
 // why. Without a record, the next caller would run fn again.
 func (p *execution) recordWithoutValue(why error) {
+	// The reason is logged without the value: CheckValue and Encode name types and paths.
 	rec := p.doneRecord(record.OutcomeValueNotKept)
 	p.logger.ErrorContext(p.fnCtx, "idempotent: value not kept", "key", p.op.key, "namespace", p.namespace, "error", why.Error())
 	p.commit(rec, rec.Encode(), why)
@@ -301,6 +314,7 @@ func (p *execution) settleError(rec *record.Record, raw []byte, err error) {
 			p.commit(rec, raw, nil)
 		}
 	}()
+	// Asked once, here: what waiters and later callers get follows from this one answer.
 	ignore, hookErr := ask("ShouldIgnoreError", p.op.cfg.shouldIgnore, err)
 	decided = true
 	if hookErr != nil {
@@ -310,6 +324,7 @@ func (p *execution) settleError(rec *record.Record, raw []byte, err error) {
 	case !ignore:
 		p.commit(rec, raw, nil)
 	case p.op.cfg.ignored == ShareWithWaiters:
+		// The error travels in the message only. Whoever calls later finds a free key.
 		p.release(append([]byte{store.MessageShared}, raw...), err)
 		p.lead.settle(sharedResult{rec: rec, source: Executed})
 	default:
@@ -330,7 +345,7 @@ func (p *execution) abandon(why error) {
 // get it.
 func (p *execution) release(shared []byte, why error) {
 	attempt := p.lease.Attempt
-	if attempt == 1 {
+	if attempt == 1 { // fn says that it had no effect, and there was no execution before it
 		attempt = 0
 	}
 	p.leave(EventReleased, why, p.releaseOf(p.op, attempt, shared))
@@ -340,8 +355,10 @@ func (p *execution) release(shared []byte, why error) {
 // background.
 func (p *execution) leave(kind EventKind, why error, r store.Release) {
 	p.renewer.Drop(p.lease)
+	// fn may have returned because its caller left: that must not keep the key locked.
 	ctx := context.WithoutCancel(p.ctx)
 	if !p.within(p.commitWait(), func() bool { return p.store.Release(ctx, &r) == nil }) {
+		// Not doubtful: the claim was made long ago, so one answered release is enough.
 		p.releases.Add(store.Release{Name: r.Name, Token: r.Token, Message: r.Message, Stays: r.Stays}, false)
 	}
 	p.observe(p.ctx, Event{Kind: kind, Key: p.op.key, Attempt: int(p.lease.Attempt), Err: why})

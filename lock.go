@@ -64,6 +64,7 @@ type claimBuffer struct {
 
 // err returns why the operation must stop (its context ended, or the executor was closed), or nil.
 func (op *operation) err(ctx context.Context) error {
+	// The context first: a caller that has left already must not be told that the executor was closed.
 	if ctx.Err() != nil {
 		return contextError(ctx)
 	}
@@ -78,19 +79,8 @@ func (op *operation) err(ctx context.Context) error {
 // waitDeadline is when the caller's wait timeout ends.
 func (op *operation) waitDeadline() time.Time { return op.began.Add(op.cfg.waitTimeout) }
 
-// derive computes what follows from the options.
-func (c *runConfig) derive(lease time.Duration) {
-	c.retention = max(c.ttl, c.recordTTL(record.OutcomeError)).Truncate(time.Millisecond)
-	c.claimPX = (lease + c.retention).Milliseconds()
-}
-
-func (c *runConfig) recordTTL(o record.Outcome) time.Duration {
-	if c.errorTTLSet && (o == record.OutcomeError || o == record.OutcomePanic) {
-		return c.errorTTL
-	}
-	return c.ttl
-}
-
+// running is the record of an owner. Its expiry in Redis is lease plus retention: once no more than the
+// retention is left, the lease is over, by Redis's clock alone, and any process may take over.
 func (c *locker) running(op *operation, attempt uint32, at time.Time) record.Record {
 	return record.Record{
 		Kind:        record.KindRunning,
@@ -119,6 +109,8 @@ func (c *locker) claim(ctx context.Context, op *operation) (claimResult, error) 
 			return claimResult{}, redisError(ErrUnavailable, errReleasesFull)
 		}
 	}
+	// The lease counts from before the command was sent: Redis cannot have begun to count earlier. The
+	// first claim takes the time at which Run began, which saves a look at the clock.
 	sent := op.began
 	if op.followed || op.claimed {
 		sent = time.Now()
@@ -129,7 +121,7 @@ func (c *locker) claim(ctx context.Context, op *operation) (claimResult, error) 
 		buf = new(claimBuffer)
 	}
 	op.claimed = true
-	stamp := c.cache.Stamp()
+	stamp := c.cache.Stamp() // before the command: a Forget that comes in between must win
 	got, err := c.store.Claim(ctx, op.via, op.name, c.claimRecord(op, buf, sent), op.cfg.claimPX, buf.args[:0], stamp.Valid())
 	return c.afterClaim(ctx, op, stamp, sent, got, err)
 }
@@ -145,9 +137,10 @@ func (c *locker) claimRecord(op *operation, buf *claimBuffer, sent time.Time) []
 // afterClaim turns the reply to a claim that was sent at sent into its result.
 func (c *locker) afterClaim(ctx context.Context, op *operation, stamp replaycache.Stamp, sent time.Time, got store.Reading, err error) (claimResult, error) {
 	switch {
-	case rediserr.IsWrongType(err):
+	case rediserr.IsWrongType(err): // nothing was written, so there is nothing to give up
 		return claimResult{}, storeError(ctx, err)
 	case err != nil:
+		// Whether the claim was made is not known. It is given up in any case, because fn does not begin.
 		if f, found := c.findWhenRefused(ctx, op, err); found {
 			return f, nil
 		}
@@ -166,6 +159,7 @@ func (c *locker) afterClaim(ctx context.Context, op *operation, stamp replaycach
 		// could acknowledge. The lease therefore begins with a renewal.
 		return c.newLease(ctx, op, rec.Attempt, time.Time{})
 	}
+	// Another owner's record, or an outcome: the usual end of a replay.
 	stamp.Store(op.key, rec, len(got.Raw), got.TTL)
 	return claimResult{rec: rec, stored: true}, nil
 }
@@ -174,6 +168,7 @@ func (c *locker) afterClaim(ctx context.Context, op *operation, stamp replaycach
 // replayed by a server that is full, read-only, or short of replicas. Our own record can be there, of a
 // delivery before the refused one; that is no reason to wait.
 func (c *locker) findWhenRefused(ctx context.Context, op *operation, refusal error) (f claimResult, found bool) {
+	// Without an answer of the server, a read would most likely wait for another timeout.
 	if _, answered := errors.AsType[redis.Error](refusal); !answered || errors.Is(refusal, redis.Nil) {
 		return claimResult{}, false
 	}
@@ -196,7 +191,7 @@ func (c *locker) newLease(ctx context.Context, op *operation, attempt uint32, se
 		return claimResult{lease: l}, nil
 	}
 	why := errSlow
-	for range 3 {
+	for range 3 { // a server that was slow once may be well now
 		sent = time.Now()
 		batch := []store.Renewal{l.Renewal()}
 		c.store.Renew(ctx, batch)
@@ -205,10 +200,12 @@ func (c *locker) newLease(ctx context.Context, op *operation, attempt uint32, se
 			break
 		}
 		l.RenewedAt = sent
+		// More than nothing must be left. start looks once more, with the margin, right before fn.
 		if time.Since(sent) < c.lease {
 			return claimResult{lease: l}, nil
 		}
 	}
+	// Better not to run fn than to run it under a lease that may be over.
 	c.releaseInBackground(op, attempt)
 	return claimResult{}, storeError(ctx, why)
 }
@@ -231,7 +228,7 @@ func (c *locker) releaseInBackground(op *operation, attempt uint32) {
 // it did is unknown. shared replaces the usual message to the waiters.
 func (c *locker) releaseOf(op *operation, attempt uint32, shared []byte) store.Release {
 	r := store.Release{Name: op.name, Token: op.token, Message: []byte{store.MessageFree}}
-	if attempt > 0 {
+	if attempt > 0 { // waiters read then, and one of them takes over as the next attempt
 		r.Message, r.Stays = []byte{store.MessageRead}, c.abandonedRecord(op, attempt)
 	}
 	if shared != nil {
@@ -252,7 +249,7 @@ func (c *locker) abandonedRecord(op *operation, attempt uint32) *record.Record {
 func (c *locker) look(ctx context.Context, op *operation) (claimResult, error) {
 	f, err := c.find(ctx, op, errAbsent)
 	switch {
-	case errors.Is(err, errAbsent):
+	case errors.Is(err, errAbsent): // forgotten, released, or expired since the last look
 		return c.claim(ctx, op)
 	case err != nil || f.final() || f.left > 0 && !f.endless:
 		return f, err
@@ -269,14 +266,14 @@ func (c *locker) find(ctx context.Context, op *operation, absent error) (claimRe
 	if err != nil {
 		return claimResult{}, storeError(ctx, err)
 	}
-	if got.Raw == nil {
+	if got.Raw == nil { // what that means depends on who asks: Run claims, Get has found nothing
 		return claimResult{}, absent
 	}
 	rec, err := c.decode(ctx, op, got.Raw)
 	if err != nil {
 		return claimResult{}, err
 	}
-	stamp.Store(op.key, rec, len(got.Raw), got.TTL)
+	stamp.Store(op.key, rec, len(got.Raw), got.TTL) // a running record is not cached
 	f := claimResult{rec: rec, left: got.TTL - rec.Retention, stored: true}
 	if got.TTL < 0 { // without an expiry, as after PERSIST or in a restored dump
 		f.left, f.endless = rec.Lease, true
@@ -288,20 +285,24 @@ func (c *locker) find(ctx context.Context, op *operation, absent error) (claimRe
 // decides whether the lease is over; it gives a record without an expiry one lease to show that its
 // owner lives.
 func (c *locker) takeOver(ctx context.Context, op *operation, dead claimResult) (claimResult, error) {
+	// Another request under this key must not continue the execution of the first one.
 	if err := checkFingerprint(op.cfg.fingerprint, dead.rec.Fingerprint); err != nil {
 		return claimResult{}, err
 	}
 	op.token = record.NewToken() // an earlier delivery of a claim may still arrive
+	// Who asked for refusal must not be overruled by a caller with another policy.
 	refuse := dead.rec.Refuse || op.cfg.interrupted == Refuse
 	sent := time.Now()
 	next := c.running(op, dead.rec.Attempt+1, sent)
 	next.Fingerprint = firstNonEmpty(op.cfg.fingerprint, dead.rec.Fingerprint)
 	next.Extensions = op.extensions.Inherit(dead.rec.Extensions)
 	ttl := c.lease + op.cfg.retention
-	if refuse {
+	if refuse { // for as long as the dead execution's record would have lived
 		next = interrupted(dead.rec, op.token)
 		ttl = dead.rec.Retention
 	}
+	// The script replaces only the record that was read here: if another process was faster, its record is
+	// the answer, and this call waits for that.
 	instead, taken, err := c.store.TakeOver(ctx, op.name, dead.rec.Head(), next.Encode(), ttl, dead.rec, refuse)
 	switch {
 	case err != nil:
@@ -319,7 +320,7 @@ func (c *locker) takeOver(ctx context.Context, op *operation, dead claimResult) 
 	case taken && refuse:
 		return claimResult{rec: &next, stored: true}, nil
 	case taken:
-		op.fingerprint, op.extensions = next.Fingerprint, next.Extensions
+		op.fingerprint, op.extensions = next.Fingerprint, next.Extensions // for the record of the outcome
 		return c.newLease(ctx, op, next.Attempt, sent)
 	case len(instead) == 0: // forgotten in between
 		return c.claim(ctx, op)
@@ -344,6 +345,8 @@ func interrupted(dead *record.Record, by record.Token) record.Record {
 	}
 }
 
+// decode reads a record. One that cannot be read is never overwritten: it may be the outcome of an
+// execution, written by a newer version.
 func (c *locker) decode(ctx context.Context, op *operation, raw []byte) (*record.Record, error) {
 	rec, err := record.Decode(raw)
 	if err != nil {

@@ -41,6 +41,7 @@ func (c *waiting) firstClaim(ctx context.Context, op *operation) (claimResult, e
 	if !op.followed {
 		return c.claim(ctx, op)
 	}
+	// It borrows the bounds of a wait. Its own context and deadline are what a waiting caller was promised.
 	w := &wait{core: c, op: op, deadline: op.waitDeadline(), timer: time.NewTimer(0)}
 	defer w.timer.Stop()
 	return w.try(ctx, (*locker).claim)
@@ -119,8 +120,9 @@ func (w *wait) run(ctx context.Context) (f claimResult, err error) {
 // begin subscribes before it reads for the first time, so that no outcome falls in between.
 func (w *wait) begin(ctx context.Context) {
 	w.began = time.Now()
-	w.deadline = w.op.waitDeadline()
+	w.deadline = w.op.waitDeadline() // counted from Run, with the time that the claim took
 	w.core.observe(ctx, Event{Kind: EventWaitStarted, Key: w.op.key}.about(w.found))
+	// One subscription of the process serves all waiters of a name.
 	w.waiter = w.core.hub.Watch(ctx, w.op.name)
 	w.timer = time.NewTimer(0)
 	w.readIn(unconfirmedPoll) // unless the confirmation wakes it earlier, as it usually does
@@ -129,7 +131,7 @@ func (w *wait) begin(ctx context.Context) {
 
 func (w *wait) end(ctx context.Context, err error) {
 	w.timer.Stop()
-	w.core.hub.Unwatch(w.waiter)
+	w.core.hub.Unwatch(w.waiter) // before the observer, which may end the goroutine
 	w.core.observe(ctx, Event{Kind: EventWaitEnded, Key: w.op.key, Duration: time.Since(w.began), Err: err})
 }
 
@@ -140,11 +142,12 @@ func (w *wait) readIn(d time.Duration) { w.timer.Reset(min(d, time.Until(w.deadl
 // wait has ended.
 func (w *wait) next(ctx context.Context) (next step, f claimResult, err error) {
 	select {
-	case <-ctx.Done():
+	case <-ctx.Done(): // the caller's own error: the execution that it waited for goes on
 		return nil, claimResult{}, contextError(ctx)
 	case <-w.op.closing:
 		return nil, claimResult{}, ErrClosed
 	case <-w.timer.C:
+		// The timer may have been set for the deadline, or for a read that is due.
 		if !time.Now().Before(w.deadline) {
 			return nil, claimResult{}, w.timeoutErr()
 		}
@@ -153,9 +156,11 @@ func (w *wait) next(ctx context.Context) (next step, f claimResult, err error) {
 	}
 	var message []byte
 	message, w.confirmed = w.core.hub.Take(w.waiter)
+	// The usual end of a wait: the message holds the record, and no command is sent.
 	if f, ok := w.outcomeIn(message); ok {
 		return nil, f, nil
 	}
+	// Many waiters may claim at once then. One gets the key, the others read its record and wait on.
 	if len(message) > 0 && message[0] == store.MessageFree {
 		return w.claim, claimResult{}, nil
 	}
@@ -186,9 +191,11 @@ func (w *wait) outcomeIn(message []byte) (claimResult, bool) {
 		return claimResult{}, false
 	case message[0] == store.MessageRecord:
 		raw, stored = message, true
-	case message[0] == store.MessageShared:
+	case message[0] == store.MessageShared: // an ignored error, for the present waiters
 		raw = message[1:]
 	}
+	// The token tells whose outcome it is. Without the check, a waiter could get that of an execution
+	// which was forgotten since.
 	rec, err := record.Decode(raw)
 	if err != nil || rec.Kind != record.KindDone || w.found == nil || rec.Token != w.found.Token {
 		return claimResult{}, false
@@ -205,10 +212,10 @@ func (w *wait) evaluate(f claimResult, err error) (over bool, _ error) {
 	case errors.Is(err, errWaitTimeout):
 		return true, err
 	case errors.Is(err, ErrUnavailable):
-		w.trouble = err
-		w.readIn(w.pause.Next())
+		w.trouble = err          // what the caller is told if its wait times out before Redis is back
+		w.readIn(w.pause.Next()) // with jitter: many processes wait while Redis is away
 		return false, nil
-	case err != nil:
+	case err != nil: // of the key or the caller, and not of Redis: waiting longer changes nothing
 		return true, err
 	}
 	w.trouble = nil
@@ -220,16 +227,17 @@ func (w *wait) evaluate(f claimResult, err error) (over bool, _ error) {
 		w.readIn(w.pause.Next())
 		return false, nil
 	}
+	// A living owner. Nothing has to be asked before its lease would be over.
 	w.pause.Reset()
 	w.leaseEnd = time.Now().Add(f.left)
-	if w.call != nil {
+	if w.call != nil { // followers that do not wait, or ask for something else, can go
 		w.call.Publish(flightState{phase: phaseRunning, fingerprint: f.rec.Fingerprint, lease: until(w.leaseEnd)})
 	}
 	sleep := f.left + time.Millisecond // PTTL rounds down: a read at the end itself would find the lease alive
 	if !w.confirmed {
 		sleep = min(sleep, unconfirmedPoll)
 	}
-	w.readIn(sleep)
+	w.readIn(sleep) // a message wakes it earlier; this is for an owner that dies without one
 	return false, nil
 }
 
@@ -240,6 +248,8 @@ func (w *wait) try(ctx context.Context, next step) (claimResult, error) {
 	answers := make(chan answer)
 	left := make(chan struct{})
 	w.core.group.Go(func() {
+		// A command that is cut off leaves a claim of unknown fate. It runs to its end instead, and what it
+		// acquires is released if the caller has left.
 		detached := context.WithoutCancel(ctx)
 		a := answer{err: redisError(ErrUnavailable, pipeline.ErrHookExited)} // unless the step returns
 		defer func() {

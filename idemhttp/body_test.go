@@ -26,6 +26,7 @@ func (w *world) dial() net.Conn {
 }
 
 func TestSlowBodyHoldsNoKey(t *testing.T) {
+	t.Parallel()
 	w := serve(t, created)
 	conn := w.dial()
 	// With Expect, the server says when it waits for the body: then it is in the middleware.
@@ -52,6 +53,7 @@ func TestSlowBodyHoldsNoKey(t *testing.T) {
 }
 
 func TestSlowBodyTimesOut(t *testing.T) {
+	t.Parallel()
 	w := serve(t, created)
 	guarded := w.server.Config.Handler
 	w.server.Config.Handler = http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
@@ -70,6 +72,7 @@ func TestSlowBodyTimesOut(t *testing.T) {
 }
 
 func TestBodiesThatLie(t *testing.T) {
+	t.Parallel()
 	const head = "POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nIdempotency-Key: k\r\n"
 	for name, rest := range map[string]string{
 		"shorter than announced":    "Content-Length: 10\r\n\r\nabc",
@@ -95,6 +98,7 @@ func TestBodiesThatLie(t *testing.T) {
 
 // The same body, whole or in chunks, is the same request.
 func TestChunkedBodyIsTheSameRequest(t *testing.T) {
+	t.Parallel()
 	w := serve(t, created)
 	w.post("k", "abc")
 	q := request{key: "k", body: "abc"}.build(t, w.server.URL)

@@ -35,6 +35,7 @@ func curl(t *testing.T, args ...string) string {
 }
 
 func TestCurl(t *testing.T) {
+	t.Parallel()
 	w := serve(t, w201)
 	post := func(args ...string) string {
 		return curl(t, append([]string{"--include", w.server.URL + "/payments"}, args...)...)
@@ -62,6 +63,7 @@ func TestCurl(t *testing.T) {
 
 // curl retries by itself, with the same fields.
 func TestCurlRetries(t *testing.T) {
+	t.Parallel()
 	w := serve(t, w201)
 	proxy := cutter(t, w.server.Config.Handler, 1)
 	got := curl(t, "--include", "--retry", "5", "--retry-all-errors", "-H", "Idempotency-Key: k", "-d", "x", proxy.URL)
@@ -76,6 +78,7 @@ func w201(rw http.ResponseWriter, r *http.Request) {
 }
 
 func TestCurlHTTP2(t *testing.T) {
+	t.Parallel()
 	w := serve(t, w201)
 	h2 := overHTTP2(t, w)
 	for i := range 2 {
@@ -96,6 +99,7 @@ func overHTTP2(t *testing.T, w *world) *httptest.Server {
 }
 
 func TestHTTP2(t *testing.T) {
+	t.Parallel()
 	for name, handle := range handlers {
 		t.Run(name, func(t *testing.T) {
 			w := serve(t, handle)
@@ -122,6 +126,7 @@ func TestHTTP2(t *testing.T) {
 
 // HTTP/2 and HTTP/1.1 share the records.
 func TestHTTP2AndHTTP1(t *testing.T) {
+	t.Parallel()
 	w := serve(t, created)
 	h2 := overHTTP2(t, w)
 	first := w.post("k", "x")
@@ -132,6 +137,7 @@ func TestHTTP2AndHTTP1(t *testing.T) {
 
 // A stream that is reset is a client that disconnects.
 func TestHTTP2StreamReset(t *testing.T) {
+	t.Parallel()
 	s := newSlow()
 	w := serve(t, s.handle)
 	h2 := overHTTP2(t, w)

@@ -44,6 +44,7 @@ func commitFails(t *testing.T, handle http.HandlerFunc, test func(rdb *idemtest.
 
 // The client has its response after a bound of its own, and the commit goes on.
 func TestClientDoesNotWaitForTheCommit(t *testing.T) {
+	t.Parallel()
 	for name, wait := range map[string]time.Duration{"by default": 0, "by option": 700 * time.Millisecond} {
 		t.Run(name, func(t *testing.T) {
 			want, opts := idemhttp.DefaultCommitWait, []idemhttp.Option(nil)
@@ -72,6 +73,7 @@ func TestClientDoesNotWaitForTheCommit(t *testing.T) {
 
 // The same bound holds when a key is freed or left unknown, and the answer is that of the handler.
 func TestClientDoesNotWaitForARelease(t *testing.T) {
+	t.Parallel()
 	for _, code := range []int{http.StatusServiceUnavailable, http.StatusGatewayTimeout} {
 		commitFails(t, status(code), func(_ *idemtest.Redis, rec *httptest.ResponseRecorder, waited time.Duration, _ func() *httptest.ResponseRecorder) {
 			assert.LessOrEqual(t, waited, idemhttp.DefaultCommitWait+grace)
@@ -84,6 +86,7 @@ func TestClientDoesNotWaitForARelease(t *testing.T) {
 
 // A panic does not wait either, nor does it get lost.
 func TestPanicDoesNotGetLostWithoutRedis(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		rdb := idemtest.NewRedis(t)
 		guarded := middleware(t, rdb).Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {

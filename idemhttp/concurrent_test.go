@@ -33,6 +33,7 @@ func (s *slow) handle(rw http.ResponseWriter, r *http.Request) {
 }
 
 func TestDuplicatesWaitAndGetTheAnswer(t *testing.T) {
+	t.Parallel()
 	s := newSlow()
 	w := serve(t, s.handle)
 	first := w.async(request{key: "k", body: "x"})
@@ -56,6 +57,7 @@ func TestDuplicatesWaitAndGetTheAnswer(t *testing.T) {
 }
 
 func TestWaitIsBounded(t *testing.T) {
+	t.Parallel()
 	s := newSlow()
 	w := serve(t, s.handle, idemhttp.WithWaitTimeout(20*time.Millisecond), idemhttp.WithLease(7*time.Second))
 	first := w.async(request{key: "k"})
@@ -69,6 +71,7 @@ func TestWaitIsBounded(t *testing.T) {
 }
 
 func TestConflictAtOnce(t *testing.T) {
+	t.Parallel()
 	s := newSlow()
 	// Were it to wait, it would for an hour.
 	opts := []idemhttp.Option{idemhttp.WithNoWait(), idemhttp.WithWaitTimeout(time.Hour), idemhttp.WithLease(7 * time.Second)}
@@ -93,6 +96,7 @@ func (a answer) conflict(t testing.TB) {
 
 // Somebody in front may end the context of a request whose client is still there.
 func TestContextEndsInFront(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := newSlow()
 		guarded := middleware(t, idemtest.NewRedis(t)).Wrap(http.HandlerFunc(s.handle))
@@ -121,6 +125,7 @@ func TestContextEndsInFront(t *testing.T) {
 }
 
 func TestDifferentKeysDoNotWait(t *testing.T) {
+	t.Parallel()
 	s := newSlow()
 	w := serve(t, s.handle)
 	first := w.async(request{key: "a"})

@@ -142,6 +142,7 @@ func backend(t *testing.T, handle http.HandlerFunc) http.Handler {
 
 // A proxy inside whose backend refuses, or breaks off.
 func TestProxyInside(t *testing.T) {
+	t.Parallel()
 	t.Run("refuses", func(t *testing.T) {
 		gone := httptest.NewServer(nil)
 		gone.Close()
@@ -171,6 +172,7 @@ func TestProxyInside(t *testing.T) {
 }
 
 func TestAbortIsUnknown(t *testing.T) {
+	t.Parallel()
 	for name, value := range map[string]any{"bare": http.ErrAbortHandler, "wrapped": fmt.Errorf("proxy: %w", http.ErrAbortHandler)} {
 		t.Run(name, func(t *testing.T) {
 			unknown(t, func(http.ResponseWriter, *http.Request) { panic(value) }, bare)
@@ -182,6 +184,7 @@ func TestAbortIsUnknown(t *testing.T) {
 }
 
 func TestShortResponseIsUnknown(t *testing.T) {
+	t.Parallel()
 	short := func(rw http.ResponseWriter, _ *http.Request) {
 		rw.Header().Set("Content-Length", "10")
 		rw.WriteHeader(http.StatusCreated)
@@ -196,6 +199,7 @@ func TestShortResponseIsUnknown(t *testing.T) {
 
 // A failure after the handler's own context has ended is that of the context.
 func TestFailuresAfterTheContextAreUnknown(t *testing.T) {
+	t.Parallel()
 	for name, handle := range map[string]http.HandlerFunc{
 		"nothing": func(http.ResponseWriter, *http.Request) {},
 		"400":     status(400), "404": status(404), "429": status(429), "500": status(500), "503": status(503),
@@ -226,6 +230,7 @@ func TestFailuresAfterTheContextAreUnknown(t *testing.T) {
 }
 
 func TestNoEffectFreesTheKey(t *testing.T) {
+	t.Parallel()
 	for _, code := range []int{http.StatusInternalServerError, http.StatusGatewayTimeout, http.StatusServiceUnavailable} {
 		seen, counted := attempts(func(rw http.ResponseWriter, r *http.Request) {
 			_, _ = r.Context().Deadline()
@@ -251,6 +256,7 @@ func TestNoEffectFreesTheKey(t *testing.T) {
 }
 
 func TestUnknownIsSaid(t *testing.T) {
+	t.Parallel()
 	w := serve(t, status(http.StatusGatewayTimeout))
 	assert.Equal(t, "true", w.post("k", "").Header.Get(idemhttp.UnrecordedHeader))
 	w = serve(t, status(http.StatusServiceUnavailable))
@@ -259,6 +265,7 @@ func TestUnknownIsSaid(t *testing.T) {
 
 // An option judges what it knows, and cannot make a broken response final.
 func TestShouldRecordIsNotAskedAboutBrokenResponses(t *testing.T) {
+	t.Parallel()
 	always := idemhttp.WithShouldRecord(func(idemhttp.Ending) idemhttp.Verdict { return idemhttp.Record })
 	unknown(t, func(rw http.ResponseWriter, _ *http.Request) { rw.Header().Set("Content-Length", "1") }, bare, always)
 	unknown(t, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, bare, always)
@@ -289,6 +296,7 @@ func TestShouldRecordIsNotAskedAboutBrokenResponses(t *testing.T) {
 
 // Our own transport retries a 503 of a timeout inside: the second time, the handler knows.
 func TestTransportAndATimeoutInside(t *testing.T) {
+	t.Parallel()
 	seen, counted := attempts(func(_ http.ResponseWriter, r *http.Request) {
 		if attempt(r) == 1 {
 			<-r.Context().Done()

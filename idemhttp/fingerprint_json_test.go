@@ -64,6 +64,7 @@ func TestFingerprintJSONIgnores(t *testing.T) {
 
 // Other content is compared byte by byte.
 func TestFingerprintJSONOfOtherContent(t *testing.T) {
+	t.Parallel()
 	w := serve(t, created, idemhttp.WithFingerprint(idemhttp.FingerprintJSON()))
 	text := http.Header{"Content-Type": {"text/plain"}}
 	w.send(request{key: "k", body: `{"a":1}`, header: text})
@@ -74,6 +75,7 @@ func TestFingerprintJSONOfOtherContent(t *testing.T) {
 }
 
 func TestFingerprintFunc(t *testing.T) {
+	t.Parallel()
 	w := serve(t, echoBody, idemhttp.WithFingerprint(idemhttp.FingerprintFunc("amount", func(r *http.Request, body []byte) ([]byte, error) {
 		if len(body) == 0 {
 			return nil, errors.New("no body at 10.0.0.7")

@@ -125,6 +125,7 @@ func TestFingerprintParts(t *testing.T) {
 
 // A router in front may strip a prefix: then the same path behind it is another one in front.
 func TestFingerprintSeesThePathOfTheClient(t *testing.T) {
+	t.Parallel()
 	w := serve(t, created)
 	guarded := w.server.Config.Handler
 	w.server.Config.Handler = http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
@@ -137,6 +138,7 @@ func TestFingerprintSeesThePathOfTheClient(t *testing.T) {
 
 // Somebody in front who reads the body would make all bodies alike.
 func TestBodyReadInFront(t *testing.T) {
+	t.Parallel()
 	w := serve(t, created)
 	guarded := w.server.Config.Handler
 	w.server.Config.Handler = http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
@@ -149,6 +151,7 @@ func TestBodyReadInFront(t *testing.T) {
 }
 
 func TestRequestInAbsoluteForm(t *testing.T) {
+	t.Parallel()
 	w := serve(t, created)
 	for _, target := range []string{"http://api.example.com/p?a=1", "/p?a=1"} {
 		r := httptest.NewRequest(http.MethodPost, target, strings.NewReader("x"))

@@ -12,6 +12,7 @@ import (
 
 // This package is built of what the library is built of, and of four modules that it alone has.
 func TestDependencies(t *testing.T) {
+	t.Parallel()
 	list := func(pkg string) []string {
 		out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", pkg).Output()
 		require.NoError(t, err)

@@ -68,6 +68,7 @@ func (w *world) direct(keys []string) *httptest.ResponseRecorder {
 }
 
 func TestKeys(t *testing.T) {
+	t.Parallel()
 	for name, keys := range goodKeys {
 		t.Run("good: "+name, func(t *testing.T) {
 			w := serve(t, created)
@@ -90,6 +91,7 @@ func TestKeys(t *testing.T) {
 }
 
 func TestQuotedAndBareAreTheSameKey(t *testing.T) {
+	t.Parallel()
 	w := serve(t, created)
 	w.post("abc", "")
 	assert.True(t, w.post(`"abc"`, "").replayed())
@@ -97,6 +99,7 @@ func TestQuotedAndBareAreTheSameKey(t *testing.T) {
 }
 
 func TestStrictKey(t *testing.T) {
+	t.Parallel()
 	w := serve(t, created, idemhttp.WithStrictKey())
 	for _, keys := range [][]string{{"abc"}, {`"abc"`, `"abc"`}, {"?1"}, {":YWJj:"}, {"42"}, {""}} {
 		assert.Equal(t, http.StatusBadRequest, w.direct(keys).Code, keys)
@@ -107,6 +110,7 @@ func TestStrictKey(t *testing.T) {
 }
 
 func TestKeyFormat(t *testing.T) {
+	t.Parallel()
 	w := serve(t, created, idemhttp.WithKeyFormat(idemhttp.UUIDKey))
 	for _, bad := range []string{"abc", "urn:uuid:8e03978e-40d5-43e8-bc93-6894a57f9324", "{8e03978e-40d5-43e8-bc93-6894a57f9324}", "8e03978e40d543e8bc936894a57f9324"} {
 		p := w.post(bad, "").problem(t, http.StatusBadRequest, idemhttp.TypeKeyInvalid)

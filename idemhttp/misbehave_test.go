@@ -32,6 +32,7 @@ func (w *world) panics(key string) (value any) {
 }
 
 func TestPanicReachesNetHTTP(t *testing.T) {
+	t.Parallel()
 	boom := errors.New("boom")
 	for name, opts := range map[string][]idemhttp.Option{"detached": nil, "attached": {idemhttp.WithCancelOnDisconnect()}} {
 		for _, value := range []any{"boom", boom} {
@@ -53,6 +54,7 @@ func TestPanicReachesNetHTTP(t *testing.T) {
 }
 
 func TestGoexitFreesTheKey(t *testing.T) {
+	t.Parallel()
 	w := serve(t, func(rw http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("X-Exit") != "" {
 			runtime.Goexit()
@@ -73,6 +75,7 @@ func TestGoexitFreesTheKey(t *testing.T) {
 }
 
 func TestClientDisconnects(t *testing.T) {
+	t.Parallel()
 	ended := make(chan error, 1)
 	s := newSlow()
 	w := serve(t, func(rw http.ResponseWriter, r *http.Request) {
@@ -99,6 +102,7 @@ func TestClientDisconnects(t *testing.T) {
 }
 
 func TestCancelOnDisconnect(t *testing.T) {
+	t.Parallel()
 	attempts := make(chan int, 10)
 	w := serve(t, func(rw http.ResponseWriter, r *http.Request) {
 		attempts <- attempt(r)
@@ -121,6 +125,7 @@ func TestCancelOnDisconnect(t *testing.T) {
 
 // A handler that finishes its work although its client is gone has done it.
 func TestCancelOnDisconnectRecordsWhatWasDone(t *testing.T) {
+	t.Parallel()
 	running := make(chan bool, 1)
 	w := serve(t, func(rw http.ResponseWriter, r *http.Request) {
 		running <- true
@@ -138,6 +143,7 @@ func TestCancelOnDisconnectRecordsWhatWasDone(t *testing.T) {
 
 // A handler that has lost its provider says so: its answer is no outcome.
 func TestOutcomeUnknown(t *testing.T) {
+	t.Parallel()
 	for name, policy := range map[string]idempotent.InterruptedPolicy{"rerun": idempotent.Rerun, "refuse": idempotent.Refuse} {
 		t.Run(name, func(t *testing.T) {
 			w := serve(t, func(rw http.ResponseWriter, r *http.Request) {
@@ -167,6 +173,7 @@ func TestOutcomeUnknown(t *testing.T) {
 }
 
 func TestResponseController(t *testing.T) {
+	t.Parallel()
 	w := serve(t, func(rw http.ResponseWriter, r *http.Request) {
 		control := http.NewResponseController(rw)
 		assert.NoError(t, control.Flush(), "what is flushed arrives with the rest")
@@ -186,6 +193,7 @@ func TestResponseController(t *testing.T) {
 }
 
 func TestWaysToWrite(t *testing.T) {
+	t.Parallel()
 	file := t.TempDir() + "/file"
 	require.NoError(t, os.WriteFile(file, []byte("from a file"), 0o600))
 	w := serve(t, func(rw http.ResponseWriter, r *http.Request) {
@@ -208,6 +216,7 @@ func TestWaysToWrite(t *testing.T) {
 }
 
 func TestWritesThatNetHTTPRefuses(t *testing.T) {
+	t.Parallel()
 	for name, test := range map[string]struct {
 		handle http.HandlerFunc
 		want   error
@@ -235,6 +244,7 @@ func TestWritesThatNetHTTPRefuses(t *testing.T) {
 }
 
 func TestInformationalResponses(t *testing.T) {
+	t.Parallel()
 	w := serve(t, func(rw http.ResponseWriter, r *http.Request) {
 		rw.Header().Set("Link", "</style.css>; rel=preload")
 		rw.WriteHeader(http.StatusEarlyHints)
@@ -250,6 +260,7 @@ func TestInformationalResponses(t *testing.T) {
 }
 
 func TestRequestTooLarge(t *testing.T) {
+	t.Parallel()
 	const limit = 1000
 	for name, length := range map[string]int64{"announced": limit + 1, "chunked": -1} {
 		t.Run(name, func(t *testing.T) {
@@ -266,6 +277,7 @@ func TestRequestTooLarge(t *testing.T) {
 }
 
 func TestResponseTooLarge(t *testing.T) {
+	t.Parallel()
 	const limit = 1000
 	w := serve(t, func(rw http.ResponseWriter, r *http.Request) {
 		n := limit

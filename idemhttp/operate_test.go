@@ -22,6 +22,7 @@ func textLog(l *lines) *slog.Logger { return slog.New(slog.NewTextHandler(l, nil
 
 // An operator finds a request that is refused by what its client was told, and settles it.
 func TestOperatorResolves(t *testing.T) {
+	t.Parallel()
 	var logged lines
 	w := serve(t, func(rw http.ResponseWriter, r *http.Request) { idemhttp.OutcomeUnknown(r.Context()) },
 		idemhttp.WithInterrupted(idempotent.Refuse), idemhttp.WithLogger(textLog(&logged)))
@@ -60,6 +61,7 @@ func TestOperatorResolves(t *testing.T) {
 }
 
 func TestOperatorMistakes(t *testing.T) {
+	t.Parallel()
 	w := serve(t, created)
 	for _, name := range []string{"", "k", strings.Repeat("x", 64), strings.Repeat("A", 64), strings.Repeat("a", 65), strings.Repeat("a", 10000)} {
 		_, err := w.mw.Peek(t.Context(), name)
@@ -87,6 +89,7 @@ func TestOperatorMistakes(t *testing.T) {
 
 // A client that meets a request in progress is told to come back after half of what that has taken.
 func TestRetryAfterGrows(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		rdb := idemtest.NewRedis(t)
 		running, finish := make(chan bool, 1), make(chan bool)
@@ -119,6 +122,7 @@ func TestRetryAfterGrows(t *testing.T) {
 
 // Options of Wrap hold for one handler.
 func TestOptionsPerRoute(t *testing.T) {
+	t.Parallel()
 	w := serve(t, created)
 	mux := http.NewServeMux()
 	mux.Handle("POST /plain", w.mw.Wrap(http.HandlerFunc(created)))
@@ -142,6 +146,7 @@ func TestOptionsPerRoute(t *testing.T) {
 }
 
 func TestWrapRefusesBadOptions(t *testing.T) {
+	t.Parallel()
 	w := serve(t, created)
 	for _, bad := range []idemhttp.RouteOption{nil, idemhttp.WithTTL(0), idemhttp.WithWaitTimeout(0), idemhttp.WithInterrupted(9), idemhttp.WithScope(nil), idemhttp.WithMethods()} {
 		func() {
@@ -157,6 +162,7 @@ func TestWrapRefusesBadOptions(t *testing.T) {
 
 // A middleware in front sees of the request what it would see without this one.
 func TestRequestInFront(t *testing.T) {
+	t.Parallel()
 	w := serve(t, nil)
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /a/{id}/{rest...}", func(rw http.ResponseWriter, r *http.Request) { assert.NoError(t, r.ParseForm()) })
@@ -176,6 +182,7 @@ func TestRequestInFront(t *testing.T) {
 }
 
 func TestCloseNotify(t *testing.T) {
+	t.Parallel()
 	w := serve(t, func(rw http.ResponseWriter, r *http.Request) {
 		gone := rw.(http.CloseNotifier).CloseNotify() //nolint:staticcheck // for frameworks that use it
 		select {
@@ -190,6 +197,7 @@ func TestCloseNotify(t *testing.T) {
 
 // With Redis up, a request whose own context has ended is not a reason to run unguarded.
 func TestFailOpenDoesNotTakeADeadlineForAnOutage(t *testing.T) {
+	t.Parallel()
 	w := serve(t, created, idemhttp.WithFailOpen())
 	guarded := w.server.Config.Handler
 	ctx, cancel := context.WithCancel(t.Context())

@@ -63,6 +63,7 @@ func TestInvalidOptions(t *testing.T) {
 
 // The list of a caller may change after New.
 func TestMethodsAreCopied(t *testing.T) {
+	t.Parallel()
 	methods := []string{"POST"}
 	mw := middleware(t, idemtest.NewRedis(t), idemhttp.WithMethods(methods...))
 	methods[0] = "GET"
@@ -70,6 +71,7 @@ func TestMethodsAreCopied(t *testing.T) {
 }
 
 func TestTTL(t *testing.T) {
+	t.Parallel()
 	w := serve(t, created, idemhttp.WithTTL(time.Hour))
 	w.post("k", "")
 	require.Len(t, w.stored(), 1)

@@ -54,6 +54,7 @@ func says(t *testing.T, text string) string {
 
 // What cannot pass is tried once. The errors are those of net/http itself.
 func TestTransportTriesOnceWhatCannotPass(t *testing.T) {
+	t.Parallel()
 	plain := httptest.NewServer(http.HandlerFunc(created))
 	defer plain.Close()
 	secure := httptest.NewUnstartedServer(http.HandlerFunc(created))

@@ -22,6 +22,7 @@ import (
 // Requirement 8: problems, and a Redis that is down.
 
 func TestProblemJSON(t *testing.T) {
+	t.Parallel()
 	w := serve(t, created, idemhttp.WithRequiredKey(), idemhttp.WithDocumentation("/docs"))
 	got := w.post("", "")
 	assert.Equal(t, "en", got.Header.Get("Content-Language"))
@@ -35,6 +36,7 @@ func TestProblemJSON(t *testing.T) {
 }
 
 func TestNegotiation(t *testing.T) {
+	t.Parallel()
 	const problem, plain, text = "application/problem+json", "application/json", "text/plain; charset=utf-8"
 	w := serve(t, created, idemhttp.WithRequiredKey())
 	for accept, want := range map[string]string{
@@ -64,6 +66,7 @@ func TestNegotiation(t *testing.T) {
 }
 
 func TestRenderer(t *testing.T) {
+	t.Parallel()
 	w := serve(t, created, idemhttp.WithDocumentation("/docs"), idemhttp.WithProblemRenderer(
 		func(rw http.ResponseWriter, r *http.Request, p *idemhttp.Problem) {
 			assert.Equal(t, "/docs", rw.Header().Get("Link")[1:6])
@@ -78,6 +81,7 @@ func TestRenderer(t *testing.T) {
 }
 
 func TestRedisDown(t *testing.T) {
+	t.Parallel()
 	w := serve(t, created)
 	w.redis.Fail("LOADING Redis is loading the dataset in memory")
 	got := w.post("k", "")
@@ -90,6 +94,7 @@ func TestRedisDown(t *testing.T) {
 }
 
 func TestFailOpen(t *testing.T) {
+	t.Parallel()
 	w := serve(t, func(rw http.ResponseWriter, r *http.Request) {
 		_, guarded := idempotent.RunInfoFromContext(r.Context())
 		assert.Equal(t, rw.Header().Get(idemhttp.UnguardedHeader) == "", guarded)
@@ -115,6 +120,7 @@ func TestFailOpen(t *testing.T) {
 
 // A request that waits for another one when Redis goes away knows that the handler runs there.
 func TestFailOpenKnowsItsTwin(t *testing.T) {
+	t.Parallel()
 	s := newSlow()
 	first := serve(t, s.handle, idemhttp.WithLease(time.Second)) // the other one looks after it at the latest
 	running := first.async(request{key: "k"})
@@ -133,6 +139,7 @@ func TestFailOpenKnowsItsTwin(t *testing.T) {
 
 // The handler ran and Redis went away: the client is told the truth, and that it is not recorded.
 func TestOutcomeNotRecorded(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) { // a commit is repeated for a while
 		rdb := idemtest.NewRedis(t)
 		guarded := middleware(t, rdb).Wrap(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
@@ -151,6 +158,7 @@ func TestOutcomeNotRecorded(t *testing.T) {
 }
 
 func TestLeaseLost(t *testing.T) {
+	t.Parallel()
 	running, finish := make(chan bool, 1), make(chan bool, 1)
 	w := serve(t, func(rw http.ResponseWriter, r *http.Request) {
 		running <- true
@@ -174,6 +182,7 @@ func TestLeaseLost(t *testing.T) {
 
 // A handler that gives up when its lease is lost has no say either.
 func TestLeaseLostAndHandlerGivesUp(t *testing.T) {
+	t.Parallel()
 	running := make(chan bool, 1)
 	w := serve(t, func(rw http.ResponseWriter, r *http.Request) {
 		running <- true
@@ -188,6 +197,7 @@ func TestLeaseLostAndHandlerGivesUp(t *testing.T) {
 }
 
 func TestCorruptRecord(t *testing.T) {
+	t.Parallel()
 	w := serve(t, created)
 	w.post("k", "")
 	name := w.stored()[0]
@@ -199,6 +209,7 @@ func TestCorruptRecord(t *testing.T) {
 }
 
 func TestClosed(t *testing.T) {
+	t.Parallel()
 	w := serve(t, created)
 	require.NoError(t, w.mw.Close())
 	got := w.post("k", "")
@@ -207,6 +218,7 @@ func TestClosed(t *testing.T) {
 }
 
 func TestCloseWaitsForHandlersWithoutAClient(t *testing.T) {
+	t.Parallel()
 	s := newSlow()
 	w := serve(t, s.handle)
 	r := request{key: "k"}.build(t, w.server.URL)
@@ -242,6 +254,7 @@ func TestProblemIsAnError(t *testing.T) {
 // Requirement 9: the policy.
 
 func TestPolicy(t *testing.T) {
+	t.Parallel()
 	rdb := idemtest.NewRedis(t)
 	get := func(opts ...idemhttp.Option) string {
 		rec := httptest.NewRecorder()

@@ -101,6 +101,7 @@ var handlers = map[string]http.HandlerFunc{
 }
 
 func TestReplaysAreTheSameBytes(t *testing.T) {
+	t.Parallel()
 	for name, handle := range handlers {
 		t.Run(name, func(t *testing.T) {
 			w := serve(t, handle)
@@ -116,6 +117,7 @@ func TestReplaysAreTheSameBytes(t *testing.T) {
 
 // What the client gets is what it would get without the middleware.
 func TestResponsesAreThoseOfTheBareHandler(t *testing.T) {
+	t.Parallel()
 	for name, handle := range handlers {
 		t.Run(name, func(t *testing.T) {
 			w := serve(t, handle)
@@ -148,6 +150,7 @@ func parse(t testing.TB, raw string) answer {
 }
 
 func TestTrailersArrive(t *testing.T) {
+	t.Parallel()
 	w := serve(t, handlers["trailers"])
 	for range 2 {
 		got := parse(t, w.raw(rawPost))
@@ -158,6 +161,7 @@ func TestTrailersArrive(t *testing.T) {
 }
 
 func TestFailuresAreRecordedBusyIsNot(t *testing.T) {
+	t.Parallel()
 	for status, recorded := range map[int]bool{400: true, 402: true, 409: true, 500: true, 501: true, 507: true, 425: false, 429: false, 503: false} {
 		t.Run(http.StatusText(status), func(t *testing.T) {
 			w := serve(t, func(rw http.ResponseWriter, r *http.Request) {
@@ -184,6 +188,7 @@ func TestFailuresAreRecordedBusyIsNot(t *testing.T) {
 // Those who wait for a response that is not recorded get it too: a server that is busy is not
 // asked again by each of them.
 func TestUnrecordedResponseIsShared(t *testing.T) {
+	t.Parallel()
 	s := newSlow()
 	w := serve(t, func(rw http.ResponseWriter, _ *http.Request) {
 		s.running <- true
@@ -207,6 +212,7 @@ func TestUnrecordedResponseIsShared(t *testing.T) {
 }
 
 func TestWhatIsRecordedByOption(t *testing.T) {
+	t.Parallel()
 	w := serve(t, func(rw http.ResponseWriter, _ *http.Request) {
 		rw.Header().Set("X-Undone", "yes")
 		http.Error(rw, "rolled back", http.StatusInternalServerError)
@@ -222,6 +228,7 @@ func TestWhatIsRecordedByOption(t *testing.T) {
 }
 
 func TestHeadersThatAreNotRecorded(t *testing.T) {
+	t.Parallel()
 	handle := func(rw http.ResponseWriter, _ *http.Request) {
 		h := rw.Header()
 		h.Set("Date", "Thu, 01 Jan 1970 00:00:00 GMT")
@@ -255,6 +262,7 @@ func TestHeadersThatAreNotRecorded(t *testing.T) {
 
 // What somebody in front of the middleware sets belongs to the request at hand.
 func TestHeadersOfThoseInFront(t *testing.T) {
+	t.Parallel()
 	w := serve(t, func(rw http.ResponseWriter, _ *http.Request) {
 		assert.NotEmpty(t, rw.Header().Get("X-Request-Id"), "the handler sees them")
 		rw.Header().Set("X-Changed", "by the handler")
@@ -283,6 +291,7 @@ func TestHeadersOfThoseInFront(t *testing.T) {
 
 // The client has nothing before the record is stored.
 func TestAnswerComesAfterTheRecord(t *testing.T) {
+	t.Parallel()
 	w := serve(t, func(rw http.ResponseWriter, r *http.Request) {
 		created(rw, r)
 		rw.(http.Flusher).Flush()
@@ -295,6 +304,7 @@ func TestAnswerComesAfterTheRecord(t *testing.T) {
 }
 
 func TestRecordOutlivesTheServer(t *testing.T) {
+	t.Parallel()
 	w := serve(t, created)
 	want := w.post("k", "")
 	w.server.Close()

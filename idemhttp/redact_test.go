@@ -47,6 +47,7 @@ func (w *world) dump() string {
 }
 
 func TestRedact(t *testing.T) {
+	t.Parallel()
 	w := serve(t, secretive(http.StatusCreated), idemhttp.WithRedact(redact))
 	first := w.post("k", "")
 	assert.Equal(t, `{"password":"hunter2"`, first.body, "the first client has it as it was")
@@ -65,6 +66,7 @@ func TestRedact(t *testing.T) {
 
 // Those who wait get what is stored, too: also of a response that only passes through Redis.
 func TestRedactForThoseWhoWait(t *testing.T) {
+	t.Parallel()
 	for _, code := range []int{http.StatusCreated, http.StatusTooManyRequests} {
 		s := newSlow()
 		w := serve(t, func(rw http.ResponseWriter, r *http.Request) {
@@ -87,6 +89,7 @@ func TestRedactForThoseWhoWait(t *testing.T) {
 }
 
 func TestRedactPanics(t *testing.T) {
+	t.Parallel()
 	var logged lines
 	w := serve(t, secretive(http.StatusCreated), idemhttp.WithRedact(func(*idemhttp.Recorded) { panic("hunter2") }), idemhttp.WithLogger(textLog(&logged)))
 	assert.Equal(t, `{"password":"hunter2"`, w.post("k", "").body)
@@ -99,6 +102,7 @@ func TestRedactPanics(t *testing.T) {
 
 // The limit counts header fields and trailers.
 func TestResponseLimitCountsHeaders(t *testing.T) {
+	t.Parallel()
 	for name, handle := range map[string]http.HandlerFunc{
 		"header": func(rw http.ResponseWriter, _ *http.Request) { rw.Header().Set("X-Large", strings.Repeat("x", 2000)) },
 		"many fields": func(rw http.ResponseWriter, _ *http.Request) {
@@ -127,6 +131,7 @@ func TestResponseLimitCountsHeaders(t *testing.T) {
 }
 
 func TestFirstAnswerSaysThatTheKeyWasHonoured(t *testing.T) {
+	t.Parallel()
 	w := serve(t, created)
 	first := w.post(" \"a key\" ", "")
 	assert.Equal(t, `"a key"`, first.Header.Get(idemhttp.KeyHeader))
@@ -149,6 +154,7 @@ func TestFirstAnswerSaysThatTheKeyWasHonoured(t *testing.T) {
 }
 
 func TestSuperfluousWriteHeaderIsLogged(t *testing.T) {
+	t.Parallel()
 	var logged lines
 	w := serve(t, func(rw http.ResponseWriter, _ *http.Request) {
 		_, _ = io.WriteString(rw, "x")

@@ -18,6 +18,7 @@ import (
 // Requirement 1: which requests.
 
 func TestPostAndPatchAreGuarded(t *testing.T) {
+	t.Parallel()
 	for _, method := range []string{http.MethodPost, http.MethodPatch} {
 		t.Run(method, func(t *testing.T) {
 			w := serve(t, created)
@@ -33,6 +34,7 @@ func TestPostAndPatchAreGuarded(t *testing.T) {
 }
 
 func TestOtherMethodsPassUntouched(t *testing.T) {
+	t.Parallel()
 	for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodPut, http.MethodDelete, http.MethodOptions} {
 		t.Run(method, func(t *testing.T) {
 			w := serve(t, func(rw http.ResponseWriter, r *http.Request) {
@@ -51,6 +53,7 @@ func TestOtherMethodsPassUntouched(t *testing.T) {
 }
 
 func TestMethodsByOption(t *testing.T) {
+	t.Parallel()
 	w := serve(t, created, idemhttp.WithMethods(http.MethodDelete))
 	for range 2 {
 		w.send(request{method: http.MethodDelete, key: "k"})
@@ -63,6 +66,7 @@ func TestMethodsByOption(t *testing.T) {
 }
 
 func TestKeyMissing(t *testing.T) {
+	t.Parallel()
 	t.Run("required", func(t *testing.T) {
 		w := serve(t, created, idemhttp.WithRequiredKey(), idemhttp.WithDocumentation("https://api.example.com/idempotency"))
 		got := w.post("", "x")
@@ -81,6 +85,7 @@ func TestKeyMissing(t *testing.T) {
 }
 
 func TestHandlerGetsTheRequest(t *testing.T) {
+	t.Parallel()
 	for _, chunked := range []bool{false, true} {
 		w := serve(t, func(rw http.ResponseWriter, r *http.Request) {
 			body, err := io.ReadAll(r.Body)
@@ -108,6 +113,7 @@ func TestHandlerGetsTheRequest(t *testing.T) {
 }
 
 func TestUnderServeMux(t *testing.T) {
+	t.Parallel()
 	rdb := idemtest.NewRedis(t)
 	mw := middleware(t, rdb)
 	mux := http.NewServeMux()
@@ -131,6 +137,7 @@ func TestUnderServeMux(t *testing.T) {
 
 // A router and one of its routes may both be wrapped, by mistake.
 func TestWrappedTwiceIsGuardedOnce(t *testing.T) {
+	t.Parallel()
 	w := serve(t, nil)
 	mux := http.NewServeMux()
 	mux.Handle("POST /a", w.mw.Wrap(w.mw.Wrap(http.HandlerFunc(created))))
@@ -145,6 +152,7 @@ func TestWrappedTwiceIsGuardedOnce(t *testing.T) {
 }
 
 func TestWrapNil(t *testing.T) {
+	t.Parallel()
 	w := serve(t, nil)
 	assert.Panics(t, func() { w.mw.Wrap(nil) })
 }

@@ -19,6 +19,7 @@ import (
 func authorized(token string) http.Header { return http.Header{"Authorization": {token}} }
 
 func TestCallersNeverMeet(t *testing.T) {
+	t.Parallel()
 	w := serve(t, func(rw http.ResponseWriter, r *http.Request) {
 		_, _ = rw.Write([]byte("secret of " + r.Header.Get("Authorization")))
 	})
@@ -33,6 +34,7 @@ func TestCallersNeverMeet(t *testing.T) {
 }
 
 func TestScopeUsesThePattern(t *testing.T) {
+	t.Parallel()
 	rdb := idemtest.NewRedis(t)
 	mw := middleware(t, rdb, idemhttp.WithFingerprint(idemhttp.FingerprintParts(idemhttp.PartBody)))
 	mux := http.NewServeMux()
@@ -49,6 +51,7 @@ func TestScopeUsesThePattern(t *testing.T) {
 // Nothing of a caller can be read in Redis, and no part of the scope can be made to look like
 // another.
 func TestStoredNameIsAHash(t *testing.T) {
+	t.Parallel()
 	w := serve(t, created)
 	w.send(request{key: "my-key", header: authorized("Bearer hunter2")})
 	require.Len(t, w.stored(), 1)
@@ -64,6 +67,7 @@ func TestStoredNameIsAHash(t *testing.T) {
 }
 
 func TestScopeByOption(t *testing.T) {
+	t.Parallel()
 	w := serve(t, created, idemhttp.WithScope(func(r *http.Request) (string, error) {
 		cookie, err := r.Cookie("tenant")
 		if err != nil {
@@ -81,6 +85,7 @@ func TestScopeByOption(t *testing.T) {
 }
 
 func TestScopeFails(t *testing.T) {
+	t.Parallel()
 	for name, test := range map[string]struct {
 		err    error
 		status int

@@ -34,6 +34,7 @@ func sendWith(w *world, header http.Header) answer {
 // Two requests of one caller, such as one before and one after its token was renewed, are one; two
 // callers are two; and who cannot be told is refused.
 func TestReadyMadeScopes(t *testing.T) {
+	t.Parallel()
 	field := func(name string, values ...string) http.Header { return http.Header{name: values} }
 	for name, test := range map[string]struct {
 		scope        idemhttp.Scope
@@ -90,6 +91,7 @@ func basic(userinfo string) string {
 }
 
 func TestEmptyScope(t *testing.T) {
+	t.Parallel()
 	w := serve(t, created, idemhttp.WithScope(func(*http.Request) (string, error) { return "", nil }))
 	w.post("k", "").problem(t, http.StatusInternalServerError, idemhttp.TypeMisconfigured)
 	w.ran(0)
@@ -98,6 +100,7 @@ func TestEmptyScope(t *testing.T) {
 
 // A key belongs to a caller and a route. Where there is no pattern, all is one route.
 func TestKeyAtAnotherURLOrWithAnotherMethod(t *testing.T) {
+	t.Parallel()
 	w := serve(t, created)
 	first := request{key: "k", path: "/charges"}
 	w.send(first)
@@ -121,6 +124,7 @@ func (w *world) in(t *testing.T) *world {
 }
 
 func TestMethodIsComparedWhateverTheFingerprint(t *testing.T) {
+	t.Parallel()
 	for _, f := range []idemhttp.Fingerprint{
 		idemhttp.FingerprintParts(idemhttp.PartBody), idemhttp.FingerprintJSON(),
 		idemhttp.FingerprintFunc("nothing", func(*http.Request, []byte) ([]byte, error) { return nil, nil }),
@@ -134,6 +138,7 @@ func TestMethodIsComparedWhateverTheFingerprint(t *testing.T) {
 
 // Routes have keys of their own; the method and the names of wildcards do not make another route.
 func TestRoutes(t *testing.T) {
+	t.Parallel()
 	mux := http.NewServeMux()
 	w := serve(t, created)
 	guarded := w.server.Config.Handler

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"flag"
 	"io"
 	"log"
 	"maps"
@@ -31,6 +32,11 @@ func TestMain(m *testing.M) {
 	if os.Getenv(serverEnv) != "" {
 		serverMain()
 		return
+	}
+	flag.Parse()
+	parallel := flag.Lookup("test.parallel")
+	if parallel.Value.String() == parallel.DefValue {
+		_ = parallel.Value.Set("8") // tests wait for servers, not for a core
 	}
 	code := m.Run()
 	redistest.Cleanup()

@@ -29,6 +29,7 @@ func echoBody(rw http.ResponseWriter, r *http.Request) {
 }
 
 func TestKeyFromAnotherHeader(t *testing.T) {
+	t.Parallel()
 	w := serve(t, created, idemhttp.WithKey(idemhttp.KeyFromHeader("X-Request-Id")), idemhttp.WithRequiredKey())
 	with := func(values ...string) answer { return sendWith(w, http.Header{"X-Request-Id": values}) }
 	first := with("abc")
@@ -41,6 +42,7 @@ func TestKeyFromAnotherHeader(t *testing.T) {
 }
 
 func TestKeyFromJSON(t *testing.T) {
+	t.Parallel()
 	w := serve(t, echoBody, idemhttp.WithKey(idemhttp.KeyFromJSON("/payment/idempotency_key")), idemhttp.WithRequiredKey())
 	send := func(body string) answer { return w.send(request{body: body, header: asJSON}) }
 	const good = `{"a":1,"payment":{"list":[{"idempotency_key":"no"}],"idempotency_key":"key 1, ü"},"z":2}`
@@ -69,6 +71,7 @@ func TestKeyFromJSON(t *testing.T) {
 
 // A request without a key passes untouched although a function has read its body.
 func TestKeyFuncLeavesTheBody(t *testing.T) {
+	t.Parallel()
 	for name, read := range map[string]func(io.Reader) error{
 		"all":  func(in io.Reader) error { _, err := io.ReadAll(in); return err },
 		"some": func(in io.Reader) error { _, err := io.ReadFull(in, make([]byte, 2)); return err },
@@ -94,6 +97,7 @@ func TestKeyFuncLeavesTheBody(t *testing.T) {
 }
 
 func TestKeyFuncFails(t *testing.T) {
+	t.Parallel()
 	for want, err := range map[int]error{
 		http.StatusBadRequest: errors.New("no key today"), http.StatusUnauthorized: &idemhttp.Problem{Status: http.StatusUnauthorized, Title: "Log in"},
 	} {
@@ -108,6 +112,7 @@ func TestKeyFuncFails(t *testing.T) {
 }
 
 func TestKeyLimit(t *testing.T) {
+	t.Parallel()
 	w := serve(t, created, idemhttp.WithKeyLimit(300))
 	assert.Equal(t, http.StatusCreated, w.post(strings.Repeat("k", 300), "").StatusCode)
 	p := w.post(strings.Repeat("k", 301), "").problem(t, http.StatusBadRequest, idemhttp.TypeKeyInvalid)
@@ -135,6 +140,7 @@ func reads(next http.Handler, read func(*http.Request)) http.Handler {
 
 // A body that was touched in front: a fingerprint would not tell one request from another.
 func TestBodyTouchedInFront(t *testing.T) {
+	t.Parallel()
 	all := func(r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) }
 	some := func(r *http.Request) { _, _ = r.Body.Read(make([]byte, 1)) }
 	for name, test := range map[string]struct {
@@ -191,6 +197,7 @@ func giveBack(r *http.Request) {
 }
 
 func TestBodyTouchedInFrontOverHTTP2(t *testing.T) {
+	t.Parallel()
 	for name, test := range map[string]struct {
 		read   func(*http.Request)
 		length int64
@@ -212,6 +219,7 @@ func TestBodyTouchedInFrontOverHTTP2(t *testing.T) {
 }
 
 func TestEmptyChunkedBody(t *testing.T) {
+	t.Parallel()
 	w := serve(t, created)
 	for range 2 {
 		got := w.raw("POST / HTTP/1.1\r\nHost: x\r\nIdempotency-Key: k\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n")
@@ -221,6 +229,7 @@ func TestEmptyChunkedBody(t *testing.T) {
 }
 
 func TestFormParsedInFront(t *testing.T) {
+	t.Parallel()
 	w := serve(t, created)
 	guarded := w.server.Config.Handler
 	w.server.Config.Handler = reads(guarded, func(r *http.Request) { assert.NoError(t, r.ParseForm()) })
@@ -231,6 +240,7 @@ func TestFormParsedInFront(t *testing.T) {
 }
 
 func TestGRPCIsRefused(t *testing.T) {
+	t.Parallel()
 	for _, contentType := range []string{
 		"application/grpc", "application/grpc+proto", "Application/GRPC", "application/grpc-web", "application/grpc-web-text+proto",
 		"application/grpc; charset=x", " application/grpc", "application/connect+json",

@@ -10,6 +10,7 @@ import (
 
 // The behaviour suite in net/http, over both of its protocols.
 func TestSuiteNetHTTP(t *testing.T) {
+	t.Parallel()
 	for name, http2 := range map[string]bool{"HTTP1": false, "HTTP2": true} {
 		suite.Run(t, suite.Framework{
 			Name: name,

@@ -222,6 +222,7 @@ func TestTransportBackoff(t *testing.T) {
 }
 
 func TestTransportRetryAfter(t *testing.T) {
+	t.Parallel()
 	after := func(text string) *http.Response {
 		return &http.Response{StatusCode: http.StatusConflict, Header: http.Header{"Retry-After": {text}}}
 	}
@@ -374,6 +375,7 @@ func cutter(t *testing.T, backend http.Handler, lose int) *httptest.Server {
 
 // Our client and our server: the answer is lost twice, the charge is made once.
 func TestClientAndServer(t *testing.T) {
+	t.Parallel()
 	w := serve(t, func(rw http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		rw.WriteHeader(http.StatusCreated)

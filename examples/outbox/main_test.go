@@ -76,6 +76,12 @@ func TestRowsAndAnnouncementsAreEqualAfterKills(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	pool, err := pgxpool.New(context.Background(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(pool.Close)
+	finished := finishedJobs(t, pool)
 	start()
 	for range 2 {
 		select {
@@ -86,6 +92,7 @@ func TestRowsAndAnnouncementsAreEqualAfterKills(t *testing.T) {
 		_ = r.cmd.Wait()
 		start()
 	}
+<<<<<<< HEAD
 	pool, err := pgxpool.New(t.Context(), url)
 	if err != nil {
 		t.Fatal(err)
@@ -104,6 +111,9 @@ func TestRowsAndAnnouncementsAreEqualAfterKills(t *testing.T) {
 			open++
 		}
 	}
+=======
+	finished(len(orders))
+>>>>>>> main
 	_ = r.cmd.Process.Signal(os.Interrupt)
 	_ = r.cmd.Wait()
 	var rows []string
@@ -115,5 +125,39 @@ func TestRowsAndAnnouncementsAreEqualAfterKills(t *testing.T) {
 	}
 	if !slices.Equal(rows, orders) || !slices.Equal(r.orders, orders) {
 		t.Errorf("rows %q, announced %q; want each order once", rows, r.orders)
+	}
+}
+
+// finishedJobs creates the tables, and lets Postgres notify of each job that is finished. The function that it returns waits
+// until n different ones are.
+func finishedJobs(t *testing.T, pool *pgxpool.Pool) (wait func(n int)) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute) // river looks for jobs of dead workers each 30 s
+	t.Cleanup(cancel)
+	if err := prepare(ctx, pool); err != nil {
+		t.Fatal(err)
+	}
+	conn, err := pool.Acquire(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(conn.Release)
+	_, err = conn.Exec(ctx, `
+		CREATE FUNCTION finished() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_notify('finished', NEW.id::text); RETURN NEW; END $$;
+		CREATE TRIGGER finished AFTER UPDATE ON river_job FOR EACH ROW WHEN (NEW.finalized_at IS NOT NULL) EXECUTE FUNCTION finished();
+		LISTEN finished`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func(n int) {
+		t.Helper()
+		jobs := make(map[string]bool)
+		for len(jobs) < n {
+			finished, err := conn.Conn().WaitForNotification(ctx)
+			if err != nil {
+				t.Fatalf("%d of %d jobs are finished: %v", len(jobs), n, err)
+			}
+			jobs[finished.Payload] = true
+		}
 	}
 }

@@ -9,12 +9,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/idempotent-go/idempotent"
+	"github.com/idempotent-go/idempotent/internal/redistest"
 )
 
 // Without an observer and a tracer, nothing is allocated for them. go-redis reads each reply of a connection into the
 // same memory, so the counts are exact.
 func TestSilentCallsAllocateNothingMore(t *testing.T) {
-	onRealRedis(t, func(w *world) {
+	onRealRedisAt(t, redistest.URL(t), func(w *world) { // alone: the counts are those of the process
 		x, err := idempotent.New[string](w.client(nil), w.namespace)
 		require.NoError(w, err)
 		defer x.Close()

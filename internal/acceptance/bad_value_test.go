@@ -244,3 +244,47 @@ func (w *world) sent(client *redis.Client) int {
 	require.NoError(w, err)
 	return n
 }
+
+// fn succeeded and its value cannot be encoded: neither callers that joined nor later ones run it again.
+func TestValueThatCannotBeEncoded(t *testing.T) {
+	everywhere(t, func(w *world) {
+		x, err := idempotent.New[chan int](w.client(nil), w.namespace, idempotent.WithLease(w.lease), idempotent.WithUncheckedType())
+		require.NoError(w, err)
+		defer x.Close()
+		gate, runs := make(chan struct{}), make(chan int, 100)
+		made := make(chan int, 1)
+		fn := func(ctx context.Context) (chan int, error) {
+			info, _ := idempotent.RunInfoFromContext(ctx)
+			runs <- info.Attempt
+			<-gate
+			return made, nil
+		}
+		type outcome struct {
+			value chan int
+			err   error
+		}
+		outcomes := make(chan outcome)
+		for range 10 {
+			go func() {
+				v, err := x.Run(w.Context(), "order-1", fn)
+				outcomes <- outcome{v, err}
+			}()
+		}
+		require.Equal(w, 1, <-runs)
+		w.settled()
+		close(gate)
+		values := 0
+		for range 10 {
+			if o := <-outcomes; o.value != nil {
+				require.ErrorIs(w, o.err, idempotent.ErrNotRecorded)
+				values++
+			} else {
+				require.ErrorIs(w, o.err, idempotent.ErrValueNotKept)
+			}
+		}
+		assert.Equal(w, 1, values, "the caller that ran fn has the value")
+		_, err = x.Run(w.Context(), "order-1", fn)
+		require.ErrorIs(w, err, idempotent.ErrValueNotKept)
+		assert.Empty(w, runs)
+	})
+}

@@ -99,7 +99,7 @@ func TestDocsTestingExampleCompiles(t *testing.T) {
 }
 
 func TestDocsRedisExampleCompiles(t *testing.T) {
-	assert.Contains(t, goBlocks(t, "docs/redis.md"), marked(t, "example_test.go", "docs/redis.md"))
+	assert.Contains(t, goBlocks(t, "docs/redis.md"), marked(t, "example_operate_test.go", "docs/redis.md"))
 }
 
 // The table of findings has each code once.

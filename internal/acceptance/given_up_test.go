@@ -161,7 +161,7 @@ func TestTakeOverGivenUp(t *testing.T) {
 		})
 		require.Error(w, err)
 		ctx, cancel := context.WithCancel(w.Context())
-		other.client.AddHook(afterwards{change: func(cmd redis.Cmder) error {
+		other.client.AddHook(replyHook{change: func(cmd redis.Cmder) error {
 			if isTakeOver(cmd) {
 				cancel()
 			}

@@ -1,6 +1,7 @@
 package acceptance
 
 import (
+	"context"
 	"errors"
 	"testing"
 
@@ -132,6 +133,29 @@ func TestIgnoredErrorThatRedisIsNotTold(t *testing.T) {
 				}
 				require.NoError(w, second.err)
 				assert.Equal(w, 2, second.report.Attempt, "the next one is told")
+			})
+		})
+	}
+}
+
+// What an earlier attempt did stays unknown, however often later ones end without an outcome.
+func TestAttemptNumberOutlivesIgnoredErrors(t *testing.T) {
+	for name, policy := range map[string]idempotent.IgnoredPolicy{"next waiter runs": idempotent.NextWaiterRuns, "shared": idempotent.ShareWithWaiters} {
+		t.Run(name, func(t *testing.T) {
+			everywhere(t, func(w *world) {
+				x := w.executor(idempotent.WithShouldIgnoreError(idempotent.IsRetryable), idempotent.WithIgnoredErrors(policy))
+				p := w.provider()
+				ctx, cancel := context.WithCancel(w.Context())
+				cut := x.start(ctx, "order-1", p.chargeOrLeave)
+				<-p.started
+				cancel()
+				require.ErrorIs(w, cut.wait(w).err, context.Canceled)
+				p.answer("", errBusy)
+				require.Same(w, errBusy, x.start(w.Context(), "order-1", p.charge).wait(w).err)
+				assert.Equal(w, 2, p.last().Attempt)
+				p.answer("charged", nil)
+				x.start(w.Context(), "order-1", p.charge).returned(w, "charged")
+				assert.Equal(w, 3, p.last().Attempt)
 			})
 		})
 	}

@@ -17,6 +17,8 @@ var (
 	// go-redis dials once a second after failures, and notices only then that it was closed.
 	stillDialing  = goleak.IgnoreAnyFunction("github.com/redis/go-redis/v9/internal/pool.(*ConnPool).tryDial")
 	stillDraining = goleak.IgnoreAnyFunction("github.com/idempotent-go/idempotent/internal/redistest.drain")
+	// msgpack makes values in advance, in a goroutine for each type that lives as long as the process.
+	makingValues = goleak.IgnoreAnyFunction("github.com/vmihailenco/msgpack/v5.cachedValue.func1")
 )
 
 // leavesNothing fails a test that leaves a goroutine behind. Tests run in parallel, so it tells their
@@ -47,7 +49,7 @@ func goroutinesOf(test string) (stacks []string) {
 	for stack := range strings.SplitSeq(profile.String(), "\n\n") {
 		switch {
 		case !strings.Contains(stack, label):
-		case strings.Contains(stack, "pool.(*ConnPool).tryDial"), strings.Contains(stack, "redistest.drain"):
+		case strings.Contains(stack, "pool.(*ConnPool).tryDial"), strings.Contains(stack, "redistest.drain"), strings.Contains(stack, "msgpack/v5.cachedValue"):
 		default:
 			stacks = append(stacks, stack)
 		}

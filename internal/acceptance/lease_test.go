@@ -269,3 +269,40 @@ func TestDownstreamKeyIsTheSameForEveryAttempt(t *testing.T) {
 		second.returned(w, "charged")
 	})
 }
+
+// fn ignores that its lease is lost. The callers of its process do not wait for it any more.
+func TestFnThatIgnoresItsLostLease(t *testing.T) {
+	everywhere(t, func(w *world) {
+		owner, operator := w.executor(), w.executor()
+		p := w.provider()
+		first := owner.start(w.Context(), "order-1", p.charge)
+		<-p.started
+		joined := owner.start(w.Context(), "order-1", p.charge)
+		owner.Wait(w, idempotent.EventJoined, 1)
+		require.NoError(w, resolve(operator, w.Context(), "order-1", "settled"))
+		joined.returned(w, "settled")
+		owner.start(w.Context(), "order-1", p.charge).returned(w, "settled")
+		p.answer("charged", nil)
+		require.ErrorIs(w, first.wait(w).err, idempotent.ErrLeaseLost)
+	})
+}
+
+// The lease of the outer run is lost, not that of the one inside its fn.
+func TestNestedRunKeepsItsLease(t *testing.T) {
+	everywhere(t, func(w *world) {
+		x := w.executor()
+		p := w.provider()
+		inner := make(chan error, 1)
+		outer := x.start(w.Context(), "outer", func(ctx context.Context) (string, error) {
+			_, err := x.Run(ctx, "inner", p.chargeOrLeave)
+			inner <- err
+			return "", err
+		})
+		<-p.started
+		require.NoError(w, resolve(w.executor(), w.Context(), "outer", "settled"))
+		err := <-inner
+		require.ErrorIs(w, err, context.Canceled)
+		require.NotErrorIs(w, err, idempotent.ErrLeaseLost)
+		require.ErrorIs(w, outer.wait(w).err, idempotent.ErrLeaseLost)
+	})
+}

@@ -4,10 +4,8 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"io"
 	"net"
 	"os"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -35,7 +33,7 @@ func TestMain(m *testing.M) {
 	}
 	code := m.Run()
 	redistest.Cleanup()
-	if err := goleak.Find(stillDialing, stillDraining); err != nil && code == 0 {
+	if err := goleak.Find(stillDialing, stillDraining, makingValues); err != nil && code == 0 {
 		fmt.Fprintln(os.Stderr, "after the last test:", err)
 		code = 1
 	}
@@ -164,7 +162,7 @@ func (w *world) executorOn(client redis.UniversalClient, opts ...idempotent.Opti
 func (w *world) executorIn(namespace string, client redis.UniversalClient, opts ...idempotent.Option) *executor {
 	w.Helper()
 	x := &executor{Recorder: &idemtest.Recorder{}, looked: make(chan struct{}, 1000)}
-	client.AddHook(looks{done: x.looked})
+	client.AddHook(readHook{done: x.looked})
 	opts = append([]idempotent.Option{
 		idempotent.WithLease(w.lease),
 		idempotent.WithObserver(x.Recorder),
@@ -207,243 +205,17 @@ func (x *executor) reconnects(w *world) {
 	require.Eventually(w, func() bool { return x.client.Ping(w.Context()).Err() == nil }, time.Minute, 10*time.Millisecond)
 }
 
-// A call is one Run in a goroutine of its own.
-type call struct {
-	done   chan struct{}
-	value  string
-	err    error
-	report idempotent.Report
-}
-
-func (x *executor) start(ctx context.Context, key string, fn func(context.Context) (string, error), opts ...idempotent.RunOption) *call {
-	c := &call{done: make(chan struct{})}
-	go func() {
-		defer close(c.done)
-		c.value, c.err = x.Run(ctx, key, fn, append(opts, idempotent.WithReport(&c.report))...)
-	}()
-	return c
-}
-
-func (c *call) wait(t testing.TB) *call {
-	t.Helper()
-	select {
-	case <-c.done:
-	case <-time.After(time.Minute):
-		t.Fatal("Run did not return in a minute")
-	}
-	return c
-}
-
-func (c *call) returned(t testing.TB, value string) {
-	t.Helper()
-	c.wait(t)
-	require.NoError(t, c.err)
-	require.Equal(t, value, c.value)
-}
-
-// A provider is a fake payment provider: it counts its calls and answers when told to.
-type provider struct {
-	mu      sync.Mutex
-	calls   []idempotent.RunInfo
-	started chan struct{} // one for each call
-	answers chan answer
-	over    <-chan struct{}
-}
-
-type answer struct {
-	value string
-	err   error
-}
-
-func (w *world) provider() *provider {
-	return &provider{started: make(chan struct{}, 5000), answers: make(chan answer, 5000), over: w.over}
-}
-
-// charge is a fn. It waits for an answer whatever becomes of its context.
-func (p *provider) charge(ctx context.Context) (string, error) {
-	return p.chargeOrLeave(context.WithoutCancel(ctx))
-}
-
-// chargeOrLeave is a fn that gives up when its context ends.
-func (p *provider) chargeOrLeave(ctx context.Context) (string, error) {
-	info, _ := idempotent.RunInfoFromContext(ctx)
-	p.mu.Lock()
-	p.calls = append(p.calls, info)
-	p.mu.Unlock()
-	p.started <- struct{}{}
-	select {
-	case a := <-p.answers:
-		return a.value, a.err
-	case <-ctx.Done():
-		return "", fmt.Errorf("charge: %w", ctx.Err())
-	case <-p.over:
-		return "", nil
-	}
-}
-
-func (p *provider) answer(value string, err error) { p.answers <- answer{value, err} }
-
-func (p *provider) count() int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return len(p.calls)
-}
-
-func (p *provider) last() idempotent.RunInfo {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.calls[len(p.calls)-1]
-}
-
-// A wire is the network between one client and the server. By default it works.
-type wire struct {
-	mu       sync.Mutex
-	cut      bool
-	conns    map[*wiredConn]struct{}
-	loseNext string // the reply to the next command that contains this is lost, with its connection
-	lost     int
-	onLost   func() // called before the connection of a lost reply ends
-	deaf     bool   // subscriptions are refused
-}
-
-var errCut = fmt.Errorf("the wire is cut")
-
-type wiredConn struct {
-	net.Conn
-	wire   *wire
-	losing atomic.Bool // the next reply is lost, and the connection with it
-	dead   atomic.Bool
-	subs   atomic.Bool // this is a subscription
-	mute   atomic.Bool // what comes is dropped
-	closed chan struct{}
-	once   sync.Once
-}
-
-func (w *wire) attach(conn net.Conn) (net.Conn, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.cut {
-		_ = conn.Close()
-		return nil, &net.OpError{Op: "dial", Err: errCut}
-	}
-	c := &wiredConn{Conn: conn, wire: w, closed: make(chan struct{})}
-	if w.conns == nil {
-		w.conns = make(map[*wiredConn]struct{})
-	}
-	w.conns[c] = struct{}{}
-	return c, nil
-}
-
-// sever ends all connections and refuses new ones.
-func (w *wire) sever() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.cut = true
-	for c := range w.conns {
-		_ = c.Conn.Close()
-	}
-	w.conns = nil
-}
-
-func (w *wire) mend() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.cut = false
-}
-
-// loseReplyTo lets the server execute the next command that contains text, and drops the reply.
-func (w *wire) loseReplyTo(text string) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.loseNext = text
-}
-
-// refuseSubscriptions ends the subscriptions and refuses new ones.
-func (w *wire) refuseSubscriptions() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.deaf = true
-	for c := range w.conns {
-		if c.subs.Load() {
-			_ = c.Conn.Close()
-		}
-	}
-}
-
-// muteSubscriptions lets nothing come through the subscriptions that stand.
-func (w *wire) muteSubscriptions() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for c := range w.conns {
-		if c.subs.Load() {
-			c.mute.Store(true)
-		}
-	}
-}
-
-func (w *wire) repliesLost() int {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.lost
-}
-
-func (c *wiredConn) Write(b []byte) (int, error) {
-	c.wire.mu.Lock()
-	if c.wire.loseNext != "" && strings.Contains(string(b), c.wire.loseNext) {
-		c.wire.loseNext = ""
-		c.losing.Store(true)
-	}
-	deaf := c.wire.deaf
-	c.wire.mu.Unlock()
-	if strings.Contains(string(b), "subscribe") {
-		c.subs.Store(true)
-		if deaf {
-			_ = c.Conn.Close()
-			return 0, io.EOF
-		}
-	}
-	return c.Conn.Write(b)
-}
-
-func (c *wiredConn) Close() error {
-	c.once.Do(func() { close(c.closed) })
-	return c.Conn.Close()
-}
-
-func (c *wiredConn) Read(b []byte) (int, error) {
-	n, err := c.Conn.Read(b)
-	if c.losing.CompareAndSwap(true, false) {
-		c.wire.mu.Lock()
-		c.wire.lost++
-		onLost := c.wire.onLost
-		c.wire.mu.Unlock()
-		if onLost != nil {
-			onLost()
-		}
-		c.dead.Store(true)
-		_ = c.Conn.Close()
-	}
-	if c.dead.Load() {
-		return 0, io.EOF
-	}
-	if c.mute.Load() {
-		<-c.closed
-		return 0, io.EOF
-	}
-	return n, err
-}
-
 type quiet struct{}
 
 func (quiet) Printf(context.Context, string, ...any) {}
 
-// looks tells of each read of a record and its TTL.
-type looks struct {
+// A readHook tells of each read of a record and its TTL.
+type readHook struct {
 	refuse
 	done chan struct{}
 }
 
-func (l looks) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+func (l readHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
 		err := next(ctx, cmd)
 		if script, ok := cmd.(*redis.Cmd); ok && err == nil {
@@ -457,9 +229,6 @@ func (l looks) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 		return err
 	}
 }
-
-// charged is a fn that always succeeds.
-func charged(context.Context) (string, error) { return "charged", nil }
 
 // resolve settles a key, also one under which nothing is stored.
 func resolve[T any](x interface {

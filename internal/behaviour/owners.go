@@ -12,7 +12,7 @@ import (
 // takeOver: when the lease is over, one of those waiting runs, and knows that it is the second.
 // What the first one comes to is refused.
 func takeOver(s *scene) {
-	owner, other := s.mortal(), s.executor(s.two)
+	owner, other := s.withoutRenewals(), s.executor(s.two)
 	p, q := s.provider(), s.provider()
 	first := owner.start(s.Context(), "order-1", p.charge)
 	p.begun(1)
@@ -31,7 +31,7 @@ func takeOver(s *scene) {
 
 // lateOutcome: nobody took over, so the outcome of an owner without a lease counts.
 func lateOutcome(s *scene) {
-	owner, other := s.mortal(), s.executor(s.two)
+	owner, other := s.withoutRenewals(), s.executor(s.two)
 	p := s.provider()
 	first := owner.start(s.Context(), "order-1", p.charge)
 	p.begun(1)
@@ -42,7 +42,7 @@ func lateOutcome(s *scene) {
 }
 
 func refuseDeadOwner(s *scene) {
-	owner, other := s.mortal(), s.executor(s.two)
+	owner, other := s.withoutRenewals(), s.executor(s.two)
 	p := s.provider()
 	first := owner.start(s.Context(), "order-1", p.chargeOrLeave, idempotent.WithInterrupted(idempotent.Refuse))
 	p.begun(1)

@@ -58,8 +58,8 @@ func (s *scene) executor(client redis.UniversalClient, opts ...idempotent.Option
 	return x
 }
 
-// mortal returns an executor whose leases end: its renewals never arrive. Everything else does.
-func (s *scene) mortal(opts ...idempotent.Option) *executor {
+// withoutRenewals returns an executor whose leases end: its renewals never arrive. Everything else does.
+func (s *scene) withoutRenewals(opts ...idempotent.Option) *executor {
 	s.Helper()
 	closed := redis.NewClient(&redis.Options{})
 	require.NoError(s, closed.Close())

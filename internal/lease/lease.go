@@ -31,8 +31,8 @@ type Lease struct {
 	// Redis counts from some moment in between, so only the sending is safely early.
 	RenewedAt    time.Time
 	renewalBegan time.Time // of the renewal in flight, zero if there is none
-	lost         bool
-	fnReturned   bool // the loss is no longer reported: there is no fn to stop
+	lost         bool      // final: a lost lease is not renewed, also if a renewal in flight succeeds
+	fnReturned   bool      // the loss is no longer reported: there is no fn to stop
 	owner        owner
 	renewer      *Renewer
 }
@@ -87,6 +87,7 @@ func NewRenewer(s *store.Store, duration time.Duration, events Events, logger *s
 func (r *Renewer) Keep(l *Lease, by owner) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	// From here on the renewer's mutex guards the lease: the caller must not touch its fields any more.
 	l.owner, l.renewer = by, r
 	r.leases[l] = struct{}{}
 	if r.timer == nil {
@@ -103,7 +104,8 @@ func (r *Renewer) FnReturned(l *Lease) (lost bool) {
 	return l.lost
 }
 
-// Drop stops renewing l.
+// Drop stops renewing l. A renewal in flight may still reach Redis; the release that follows removes the
+// token, so that it finds nothing to renew.
 func (r *Renewer) Drop(l *Lease) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -114,6 +116,7 @@ func (r *Renewer) Drop(l *Lease) {
 func (l *Lease) Left() time.Duration {
 	l.renewer.mu.Lock()
 	defer l.renewer.mu.Unlock()
+	// Without the margin: this is for other callers, who ask when Redis will let them take over.
 	return max(0, time.Until(l.RenewedAt.Add(l.Duration)))
 }
 
@@ -148,7 +151,7 @@ func (r *Renewer) fire() {
 	defer r.firing.Done()
 	due, lost := r.check(time.Now())
 	for _, batch := range r.batches(due) {
-		r.firing.Go(func() { r.renew(batch) })
+		r.firing.Go(func() { r.renew(batch) }) // apart: a server that hangs must not hold up the others
 	}
 	for _, l := range lost {
 		r.events.LeaseLost(l)
@@ -164,7 +167,8 @@ func (l *Lease) Renewal() store.Renewal {
 func (r *Renewer) batches(due []*Lease) (batches [][]*Lease) {
 	byServer := make(map[string][]*Lease)
 	for _, l := range due {
-		address, _, _ := r.store.Node(context.Background(), l.Name) // "" if unknown: a group of their own
+		// A pipeline takes as long as its slowest server. "" if unknown: a group of their own.
+		address, _, _ := r.store.Node(context.Background(), l.Name)
 		byServer[address] = append(byServer[address], l)
 	}
 	for _, group := range byServer {
@@ -178,16 +182,19 @@ func (r *Renewer) batches(due []*Lease) (batches [][]*Lease) {
 func (r *Renewer) check(now time.Time) (due, lost []*Lease) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.leases) == 0 {
+	if len(r.leases) == 0 { // an executor that runs nothing must cost nothing
 		r.timer = nil
 		return nil, nil
 	}
 	next := now.Add(r.tick)
 	for l := range r.leases {
+		// The local clock decides, without asking Redis: an owner that is cut off from Redis must stop
+		// too, before another process can take over.
 		over := !now.Before(l.deadline())
 		switch {
 		case l.lost, over && l.fnReturned:
-			// Nothing to stop, and nothing to revive: the commit decides by the record.
+			// There is no fn to stop. The commit finds out by the token in the record whether the key is
+			// still this owner's.
 			continue
 		case over:
 			r.end(l)
@@ -222,6 +229,8 @@ func (r *Renewer) renew(batch []*Lease) {
 	for i, l := range batch {
 		renewals[i] = l.Renewal()
 	}
+	// Under no caller's context: a caller that leaves must not end the renewals of the others. The client's
+	// timeouts bound it.
 	r.store.Renew(context.Background(), renewals)
 	tell := make([]func(), len(batch))
 	failed, last := 0, error(nil)
@@ -258,7 +267,7 @@ func (r *Renewer) finish(l *Lease, done *store.Renewal, sent time.Time) (tell fu
 	case done.Mine:
 		// A renewal that hung may return after a later one. Its older time must not shorten the
 		// lease, since the later one was executed as well.
-		if sent.After(l.RenewedAt) {
+		if sent.After(l.RenewedAt) { // counted from its sending: Redis began to count no earlier
 			l.RenewedAt = sent
 		}
 		return func() { r.events.LeaseRenewed(l, left, nil) }

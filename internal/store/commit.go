@@ -28,6 +28,7 @@ type Commit struct {
 // a take-over, a record that has expired. The message goes out once the record is known to be stored, so
 // that a waiter never gets the outcome of an owner that was refused.
 func (s *Store) Commit(ctx context.Context, via pipeline.Processor, c *Commit) (stored bool, err error) {
+	// WAIT needs the write and itself on one connection, which the script's path takes care of.
 	compared := c.Running != nil && s.Ack.Replicas == 0 && s.compare.wanted()
 	if compared && s.commitCompared(ctx, via, c) {
 		s.publishLater(ctx, c)
@@ -59,6 +60,7 @@ func (c *comparing) wanted() bool {
 func (s *Store) commitCompared(ctx context.Context, via pipeline.Processor, c *Commit) bool {
 	cmd := redis.NewStatusCmd(ctx, "set", c.Name, c.Done, "ifeq", c.Running, "px", c.TTL.Milliseconds())
 	err := s.Send(ctx, via, cmd)
+	// The whole argument is refused, so that nothing was stored.
 	if redis.HasErrorPrefix(err, "syntax error") || redis.HasErrorPrefix(err, "ERR syntax error") {
 		s.compare.missing.Store(true)
 	}
@@ -87,7 +89,7 @@ func (s *Store) commitByScript(ctx context.Context, via pipeline.Processor, c *C
 		}
 	}
 	n, broken := cmd.Int()
-	if broken == nil && n == 0 {
+	if broken == nil && n == 0 { // the script's own word, which no error behind it changes
 		return false, nil
 	}
 	err = cmp.Or(err, broken) // only the number 1 says that it is stored

@@ -24,6 +24,7 @@ func (s *Store) Remove(ctx context.Context, name string) error {
 	if err != nil && !strange {
 		return err
 	}
+	// A key of another type is no record of ours. Forget frees the name all the same.
 	seen, doubtful := HeadOf(got.Raw), false
 	pause := backoff.Backoff{First: 10 * time.Millisecond, Limit: time.Second}
 	for failures := 0; ; {
@@ -45,6 +46,8 @@ func (s *Store) Remove(ctx context.Context, name string) error {
 			return err
 		case <-time.After(pause.Next()):
 		}
+		// The deletion may have been made, or may still be. What is there now decides: the execution that
+		// was seen is still to be deleted, any other one stays.
 		doubtful = true
 		got, failed := s.Read(ctx, name)
 		switch {

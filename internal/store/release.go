@@ -22,6 +22,7 @@ type Release struct {
 }
 
 func (s *Store) releaseArgs(r *Release) []any {
+	// A shared error that is too large for a message is not shared: it is stored nowhere.
 	message := r.Message
 	if len(message) > s.MessageLimit && message[0] == MessageShared {
 		message = []byte{MessageRead}
@@ -35,7 +36,7 @@ func (s *Store) releaseArgs(r *Release) []any {
 }
 
 func (r *Release) read(cmd *redis.Cmd, err error) {
-	n, broken := cmd.Int()
+	n, broken := cmd.Int() // 0 is no error: the record was gone already, or is another owner's
 	r.Owned, r.Err = n == 1, broken
 	if err != nil {
 		r.Err = err
@@ -53,6 +54,7 @@ func (s *Store) Release(ctx context.Context, r *Release) error {
 // takes as long as its slowest server.
 func (s *Store) ReleaseMany(ctx context.Context, batch []*Release) {
 	s.releasePipeline(ctx, batch, releaseScript.EvalSha)
+	// A server that restarted, or was promoted, does not know the script by its hash.
 	var missing []*Release
 	for _, r := range batch {
 		if redis.HasErrorPrefix(r.Err, "NOSCRIPT") {

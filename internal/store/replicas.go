@@ -44,7 +44,7 @@ func (s *Store) run(ctx context.Context, script *redis.Script, name string, args
 		return s.call(ctx, script, name, args...)
 	}
 	keys := []string{name}
-	cmd := redis.NewCmd(ctx)
+	cmd := redis.NewCmd(ctx) // empty, for a topology that cannot be loaded
 	eval := script.EvalSha
 	queue := func(pipe redis.Pipeliner) redis.Cmder {
 		cmd = eval(ctx, pipe, keys, args...)
@@ -76,7 +76,7 @@ func (s *Store) acknowledged(ctx context.Context, name string, queue func(redis.
 		}
 		cmd := queue(pipe)
 		wait := s.Ack.queue(ctx, pipe)
-		_, _ = pipe.Exec(ctx) // each command has its own error
+		_, _ = pipe.Exec(ctx) // each command has its own error, and only the first one's says what was written
 		if err = cmd.Err(); err == nil || errors.Is(err, redis.Nil) {
 			return s.Ack.check(wait)
 		}
@@ -110,6 +110,7 @@ func (s *Store) redirected(ctx context.Context, name string, err error, pause *b
 	if !asking {
 		addr, _ = redis.IsMovedError(err)
 	}
+	// MOVED may name a server that the client does not know yet, after a failover.
 	masters, _ := s.Nodes(ctx) // reloads the topology
 	if there := masters[addr]; there != nil {
 		return there, asking, nil
@@ -142,7 +143,7 @@ func (s *Store) renewAcknowledged(ctx context.Context, batch []Renewal, eval eva
 		switch {
 		case r.Err == nil:
 			r.Err = s.Ack.check(wait)
-		case s.elsewhere(r.Err):
+		case s.elsewhere(r.Err): // its slot moves: alone, it can follow
 			r.read(s.run(ctx, renewScript, r.Name, r.args()...))
 		}
 	}

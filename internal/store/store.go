@@ -151,7 +151,7 @@ func (s *Store) Claim(ctx context.Context, via pipeline.Processor, name string, 
 		if err == nil || !strings.HasPrefix(err.Error(), "ERR syntax error") {
 			return Reading{Raw: there}, err
 		}
-		s.scriptClaim.Store(true)
+		s.scriptClaim.Store(true) // for good: a server does not lose a feature while it runs
 	}
 	return readingOf(s.run(ctx, claimScript, name, running, px))
 }
@@ -208,7 +208,7 @@ func (r *Renewal) args() []any { return []any{r.Token[:], r.TTLMillis} }
 
 // read takes the reply to the renew script, unless err says that it does not count.
 func (r *Renewal) read(cmd *redis.Cmd, err error) {
-	n, broken := cmd.Int()
+	n, broken := cmd.Int() // a reply that is no number says nothing
 	r.Mine, r.Err = n == 1, broken
 	if err != nil {
 		r.Err = err
@@ -244,6 +244,7 @@ func (s *Store) renewPipeline(ctx context.Context, batch []Renewal, eval evaluat
 		s.renewAcknowledged(ctx, batch, eval)
 		return
 	}
+	// Each renewal has its own reply: one that fails must not end the leases of the others.
 	pipe := s.Client.Pipeline()
 	cmds := queueRenewals(ctx, pipe, batch, eval)
 	err := sendAll(ctx, pipe)
@@ -252,6 +253,7 @@ func (s *Store) renewPipeline(ctx context.Context, batch []Renewal, eval evaluat
 	}
 }
 
+// queueRenewals puts one script call for each lease into a pipeline.
 func queueRenewals(ctx context.Context, pipe redis.Pipeliner, batch []Renewal, eval evaluator) []*redis.Cmd {
 	cmds := make([]*redis.Cmd, len(batch))
 	for i, r := range batch {
@@ -265,6 +267,7 @@ func queueRenewals(ctx context.Context, pipe redis.Pipeliner, batch []Renewal, e
 // the record found instead, empty if there is none. tell publishes next to waiters. Without dead it is
 // an operator's change, which caches must hear of too.
 func (s *Store) TakeOver(ctx context.Context, name string, seen []byte, next []byte, ttl time.Duration, dead *record.Record, tell bool) (instead []byte, taken bool, err error) {
+	// -1 is what the script takes for "no": no message, and no condition on the lease.
 	limit, keep, lease, cached := -1, int64(-1), int64(0), s.CacheChannel
 	if tell {
 		limit = s.MessageLimit
@@ -307,7 +310,7 @@ func readingOf(cmd *redis.Cmd, err error) (Reading, error) {
 		return Reading{}, fmt.Errorf("a script answered %d values, not 2", len(reply))
 	}
 	raw, there := reply[0].(string)
-	if !there {
+	if !there { // Lua's false: a nil
 		return Reading{}, nil
 	}
 	left, _ := reply[1].(int64)

@@ -5,8 +5,10 @@
 -- ARGV[3]  PUBLISH or SPUBLISH
 -- ARGV[4]  the largest record, in bytes, that is the message; of a larger one it is 'G'
 -- Returns 1 when the outcome is stored, now or by an earlier delivery of the same call,
--- 0 when somebody else's record is there.
+-- 0 when another owner's record is there. No record at all is stored over: it has expired, or was
+-- forgotten, and no other owner has claimed since.
 -- A record starts with version (1 byte), kind (1 byte: R or D) and token (16 bytes).
+-- The head decides. A large record is not read for that.
 local head = redis.call('GETRANGE', KEYS[1], 0, 17)
 if head ~= '' then
   if string.sub(head, 3) ~= string.sub(ARGV[1], 3, 18) then return 0 end

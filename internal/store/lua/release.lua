@@ -7,6 +7,7 @@
 -- ARGV[5]  how long that lives, ms
 -- Returns 1 when the record was the owner's, 0 when it was not.
 -- A record starts with version (1 byte), kind (1 byte: R or D) and token (16 bytes).
+-- Kind R: a release that arrives late must not delete an outcome.
 if string.sub(redis.call('GETRANGE', KEYS[1], 0, 17), 2) ~= 'R' .. ARGV[1] then
   return 0
 end

@@ -10,7 +10,7 @@
 -- ARGV[5]  PUBLISH or SPUBLISH
 -- ARGV[6]  the largest record, in bytes, that is the message; of a larger one it is 'G'; -1 for no
 --          message
--- ARGV[7]  the channel of those who cache: the name up to the key, which is what they are told;
+-- ARGV[7]  the channel of the caches: the name up to the key, which is what they are told;
 --          '' to tell them nothing
 -- ARGV[8]  the lease, ms, of the record seen
 -- Returns 1 when the new record is stored, now or by an earlier delivery of the same call, else
@@ -23,6 +23,7 @@ if head ~= '' and string.sub(head, 3) == string.sub(ARGV[2], 3, 18) then
   end
   return 1
 end
+-- PTTL rounds down, so that a lease is found over up to 1 ms early: owners stop earlier than that.
 local retention, live = tonumber(ARGV[4]), false
 if retention >= 0 then
   local left = redis.call('PTTL', KEYS[1])
