@@ -51,4 +51,4 @@ vuln: ## looks for known vulnerabilities in every module, in the Go vulnerabilit
 
 # Each script installs one service that tests start, if there is none.
 services:
-	@set -e; for script in scripts/ensure-redis $(wildcard scripts/ensure-postgres scripts/ensure-chromium); do $$script; done
+	@set -e; for script in scripts/ensure-redis $(wildcard scripts/ensure-postgres scripts/ensure-promtool scripts/ensure-chromium); do $$script; done

@@ -188,8 +188,8 @@ func (p *execution) committed(rec *record.Record, size int, stored bool, err, no
 	event := Event{Kind: EventRecorded, Err: notKept, Key: p.op.key, Attempt: int(rec.Attempt), Size: size, Duration: time.Since(p.ended)}
 	switch {
 	case err == nil && !stored:
-		event.Kind, event.Err = EventCommitFailed, errTakenOver
 		p.out.err = &causeError{text: ErrLeaseLost.Error() + ": " + errTakenOver.Error(), sentinel: ErrLeaseLost, cause: errTakenOver}
+		event.Kind, event.Err = EventCommitFailed, p.out.err
 	case err != nil:
 		event.Kind, event.Err = EventCommitFailed, err
 		p.out.err = redisError(ErrNotRecorded, err)

@@ -185,7 +185,7 @@ const (
 	EventInterrupted
 	// EventCommitRetried: storing the outcome failed with Err and is tried again.
 	EventCommitRetried
-	// EventCommitFailed: storing the outcome was given up or refused, because of Err.
+	// EventCommitFailed: storing the outcome was given up because of Err or, if that matches ErrLeaseLost, refused.
 	EventCommitFailed
 	// EventReturned: a Run, a Get or a call of RunMany returned after Duration with Err; a panic of fn is a *PanicError.
 	// It is the one event of every call, and the last.
@@ -249,14 +249,14 @@ func (c *events) observe(ctx context.Context, e Event) {
 }
 
 func (c *events) tell(ctx context.Context, o Observer, e Event) {
-	defer c.recoverFrom(ctx, "observer", e.Kind.String(), e.Key)
+	defer c.recoverFrom(ctx, "idempotent: observer panicked", e.Kind.String(), e.Key)
 	o.Observe(ctx, e)
 }
 
 // recoverFrom logs a panic without its text, which may be that of fn's error.
-func (c *events) recoverFrom(ctx context.Context, who, event, key string) {
+func (c *events) recoverFrom(ctx context.Context, message, event, key string) {
 	if p := recover(); p != nil {
-		c.logger.ErrorContext(ctx, "idempotent: "+who+" panicked", "event", event, "key", key, "panic", fmt.Sprintf("a %T", p))
+		c.logger.ErrorContext(ctx, message, "event", event, "key", key, "panic", fmt.Sprintf("a %T", p))
 	}
 }
 
@@ -266,7 +266,7 @@ func (c *events) start(f func(Tracer, context.Context, RunInfo) context.Context,
 		return ctx
 	}
 	started = ctx
-	defer c.recoverFrom(ctx, "tracer", "start", run.Key)
+	defer c.recoverFrom(ctx, "idempotent: tracer panicked", "start", run.Key)
 	if spanned := f(c.tracer, ctx, run); spanned != nil {
 		return spanned
 	}
@@ -279,14 +279,14 @@ func (c *events) end(f func(Tracer, context.Context, Event), ctx context.Context
 		return
 	}
 	e.Namespace = c.namespace
-	defer c.recoverFrom(ctx, "tracer", e.Kind.String(), e.Key)
+	defer c.recoverFrom(ctx, "idempotent: tracer panicked", e.Kind.String(), e.Key)
 	f(c.tracer, ctx, e)
 }
 
 // withOrigin adds the origin of the call to the extensions of its records.
 func (c *events) withOrigin(ctx context.Context, key string, e record.Extensions) (with record.Extensions) {
 	with = e
-	defer c.recoverFrom(ctx, "tracer", "origin", key)
+	defer c.recoverFrom(ctx, "idempotent: tracer panicked", "origin", key)
 	if o := c.tracer.Origin(ctx); o != (Origin{}) {
 		return e.WithOrigin(o.TraceID, o.SpanID, o.Flags)
 	}
