@@ -5,7 +5,7 @@ DURATION ?= 60s
 SEED     ?= 0
 
 .NOTPARALLEL:
-.PHONY: help demo test verify services check race spec soak images smoke fuzz bench vuln
+.PHONY: help demo test verify services check race spec soak faults images smoke fuzz bench vuln
 
 help: ## lists the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -16,7 +16,7 @@ demo: ## shows the library at work: real processes, and a real Redis where there
 test: services ## runs the tests of every module, in fake time and on real servers; installs a Redis if there is none
 	@IDEMPOTENT_IMAGES= scripts/each go test -shuffle=on -timeout 20m ./...
 
-verify: check race spec soak images smoke ## adds what takes longer: all of the targets from check to smoke
+verify: check race spec soak faults images smoke ## adds what takes longer: all of the targets from check to smoke
 
 check: ## checks format, vet, idioms, go.mod and lint in every module
 	@scripts/each "$(CURDIR)/scripts/check"
@@ -30,6 +30,9 @@ spec: ## checks the model of the protocol with Spin; installs spin if there is n
 
 soak: services ## injects faults for DURATION and checks the history; SEED repeats a campaign (verify/soak/README.md)
 	@cd verify/soak && go run . -duration $(DURATION) -seed $(SEED)
+
+faults: services ## kills and pauses processes, Postgres and Redis inside of transactions (docs/postgres.md)
+	@cd verify/pg && go test -count=1 -v -timeout 15m -run 'Harmed|CutOff|Failover|Prune' . -full
 
 images: services ## runs the behaviour tests on server images, where docker runs
 	@scripts/test-images

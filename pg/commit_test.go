@@ -97,23 +97,58 @@ func TestLostCommitWaitsForItsSession(t *testing.T) {
 	assert.Equal(t, 1, w.effects("a"))
 }
 
-// A COMMIT that waits for its synchronous standby, and is canceled, has taken place on the primary alone: a failover would
-// lose it, so it is no answer yet.
+// A COMMIT that waits for its synchronous standby has taken place on the primary alone, and a failover would lose it: it is
+// no answer yet, neither to its caller nor to others.
 func TestCommitThatIsNotReplicatedIsUnknown(t *testing.T) {
 	server := pgtest.Start(t, "-c", "synchronous_standby_names=none_there")
 	w := newWorldOn(t, server.URL()+"&synchronous_commit=local")
-	e, err := pg.New[int](w.connect(server.URL()), "orders", pg.WithCommitTimeout(300*time.Millisecond))
+	e, err := pg.New[int](w.connect(server.URL()), "orders", pg.WithCommitTimeout(300*time.Millisecond), pg.WithWaitTimeout(50*time.Millisecond))
 	require.NoError(t, err)
 	c := newCharge("a")
 	_, err = e.Run(t.Context(), "a", c.run)
 	require.ErrorIs(t, err, pg.ErrCommitUnknown)
+	_, err = e.Run(t.Context(), "a", c.run)
+	require.ErrorIs(t, err, idempotent.ErrInProgress)
+	_, err = newExecutor[int](w).Get(t.Context(), "a")
+	require.ErrorIs(t, err, idempotent.ErrNotFound)
 
-	// Without a standby to wait for, it is one.
+	w.endWaitsForStandby()
 	value, err := newExecutor[int](w).Run(t.Context(), "a", c.run)
 	require.NoError(t, err)
 	assert.Equal(t, 1, value)
 	assert.EqualValues(t, 1, c.calls.Load())
 	assert.Equal(t, 1, w.effects("a"))
+}
+
+// A connection that is lost is another matter: pgx cancels its statement. The look that finds the record ends with a commit
+// of its own, which waits for the standby, too.
+func TestLostCommitThatIsNotReplicatedIsUnknown(t *testing.T) {
+	server := pgtest.Start(t, "-c", "synchronous_standby_names=none_there")
+	w := newWorldOn(t, server.URL()+"&synchronous_commit=local")
+	proxy, err := pgtest.StartProxy(server.Addr())
+	require.NoError(t, err)
+	t.Cleanup(proxy.Close)
+	e, err := pg.New[int](w.connect(pgtest.URL(proxy.Addr(), "postgres")+"&default_query_exec_mode=exec"), "orders", pg.WithCommitTimeout(time.Second))
+	require.NoError(t, err)
+	first := true
+	proxy.SetCut(func() pgtest.Cut {
+		if first {
+			first = false
+			return pgtest.CutBoth
+		}
+		return pgtest.CutNothing
+	})
+	c := newCharge("a")
+	_, err = e.Run(t.Context(), "a", c.run)
+	w.endWaitsForStandby()
+	assert.ErrorIs(t, err, pg.ErrCommitUnknown)
+}
+
+// endWaitsForStandby does what an administrator would do: the transactions that wait are committed on the primary.
+func (w *world) endWaitsForStandby() {
+	w.Helper()
+	_, err := w.pool.Exec(w.ctx, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'`)
+	require.NoError(w, err)
 }
 
 func TestPostgresAwayIsUnavailable(t *testing.T) {

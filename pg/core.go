@@ -22,6 +22,7 @@ type core struct {
 	begin   pgx.TxOptions
 	idle    string // WithIdleTimeout in milliseconds, as set_config takes it
 	gates   gates
+	guess   guess
 }
 
 func newCore(cfg *config, pool *pgxpool.Pool, codec record.CodecID) *core {
@@ -56,15 +57,16 @@ func (r *fnResult) cause() error {
 type operation struct {
 	key    string
 	hash   []byte // in the table
-	lock   int64  // the advisory lock
 	cfg    runConfig
+	inTx   bool // a transaction of the caller's
 	waited bool // EventWaitStarted was observed
 	began  time.Time
+	watch  *watch // nil if nothing observes the call
 }
 
-func newOperation(namespace, key string, cfg runConfig, now time.Time) *operation {
+func newOperation(key string, cfg runConfig, now time.Time) *operation {
 	hash := sha256.Sum256([]byte(key))
-	return &operation{key: key, hash: hash[:], lock: lockID(namespace, key), cfg: cfg, began: now}
+	return &operation{key: key, hash: hash[:], cfg: cfg, began: now}
 }
 
 // deadline is when the wait for another call ends.
@@ -89,13 +91,16 @@ func failure(err error) result { return result{err: err} }
 
 // run returns the outcome of op: the recorded one, or that of act.
 func (c *core) run(ctx context.Context, op *operation, act action) result {
-	for {
-		rec, err := c.read(ctx, op)
-		if err != nil {
-			return failure(err)
-		}
-		if rec != nil {
-			return c.replayed(ctx, op, rec)
+	for read := op.cfg.noWait || !c.guess.first(); ; read = true {
+		if read {
+			rec, err := c.read(ctx, op)
+			if err != nil {
+				return failure(err)
+			}
+			c.guess.learn(rec != nil)
+			if rec != nil {
+				return c.replayed(ctx, op, rec)
+			}
 		}
 		leave, busy := c.gates.enter(op.key)
 		if busy == nil {
@@ -134,6 +139,7 @@ func (c *core) attempt(ctx context.Context, op *operation, act action) (res resu
 	}
 	defer t.close(ctx) // also if act exits the goroutine
 	if t.found != nil {
+		c.guess.learn(true)
 		return c.replayed(ctx, op, t.found)
 	}
 	return t.execute(ctx, act)
@@ -160,7 +166,11 @@ func (c *core) replayed(ctx context.Context, op *operation, rec *record.Record) 
 	if own, other := op.cfg.fingerprint, rec.Fingerprint; len(own) > 0 && len(other) > 0 && string(own) != string(other) {
 		return failure(idempotent.ErrKeyReused)
 	}
-	c.observe(ctx, idempotent.Event{Kind: idempotent.EventReplayed, Key: op.key, Attempt: 1})
+	event := idempotent.Event{
+		Kind: idempotent.EventReplayed, Key: op.key, Attempt: 1, Source: idempotent.Replayed, Age: max(0, time.Since(rec.At)), TTL: op.cfg.ttl,
+	}
+	event.Origin.TraceID, event.Origin.SpanID, event.Origin.Flags = rec.Extensions.Origin()
+	c.observe(ctx, event)
 	return result{rec: rec, source: idempotent.Replayed}
 }
 
@@ -192,32 +202,4 @@ func (c *core) executing(ctx context.Context, key string) bool {
 
 func (c *core) errorLost(code string) {
 	c.logger.Warn("pg: registered error not stored or not restored", "code", code, "namespace", c.namespace)
-}
-
-// observe calls the observer, and keeps its panics away from the run.
-func (c *core) observe(ctx context.Context, event idempotent.Event) {
-	if c.observer == nil {
-		return
-	}
-	defer func() {
-		if p := recover(); p != nil {
-			c.logger.ErrorContext(ctx, "pg: observer panicked", "event", event.Kind.String(), "key", event.Key, "panic", fmt.Sprintf("a %T", p))
-		}
-	}()
-	event.Namespace = c.namespace
-	c.observer.Observe(ctx, event)
-}
-
-func (c *core) waitStarted(ctx context.Context, op *operation) {
-	if !op.waited {
-		op.waited = true
-		c.observe(ctx, idempotent.Event{Kind: idempotent.EventWaitStarted, Key: op.key})
-	}
-}
-
-func (c *core) waitEnded(ctx context.Context, op *operation, err error) {
-	if op.waited {
-		op.waited = false
-		c.observe(ctx, idempotent.Event{Kind: idempotent.EventWaitEnded, Key: op.key, Duration: time.Since(op.began), Err: err})
-	}
 }

@@ -21,7 +21,8 @@ func (t *transaction) execute(ctx context.Context, act action) (res result) {
 	t.observe(ctx, idempotent.Event{Kind: idempotent.EventClaimed, Key: t.op.key, Attempt: 1})
 	over := make(chan struct{})
 	outer, _ := ctx.Value(runningKey{}).(*running)
-	fnCtx, end := context.WithCancel(context.WithValue(seam.WithRunInfo(ctx, t.namespace, t.op.key), runningKey{},
+	spanned := t.startSpan(idempotent.Tracer.StartExecution, ctx, idempotent.RunInfo{Namespace: t.namespace, Key: t.op.key, Attempt: 1})
+	fnCtx, end := context.WithCancel(context.WithValue(seam.WithRunInfo(spanned, t.namespace, t.op.key), runningKey{},
 		&running{core: t.core, key: t.op.key, outer: outer, over: over}))
 	tx := &guard.Tx{Tx: t.tx}
 	began := time.Now()
@@ -38,33 +39,42 @@ func (t *transaction) execute(ctx context.Context, act action) (res result) {
 		value := recover()
 		if value == nil { // Goexit
 			t.rollback(ctx)
+			t.endSpan(idempotent.Tracer.EndExecution, spanned, idempotent.Event{
+				Kind: idempotent.EventExecuted, Key: t.op.key, Attempt: 1, Duration: time.Since(began), Err: errNotReturned,
+			})
 			return
 		}
-		t.conclude(ctx, tx, fnResult{panicked: &idempotent.PanicError{Value: value, Stack: debug.Stack()}}, began)
+		panicked := &idempotent.PanicError{Value: value, Stack: debug.Stack()}
+		if t.op.watch != nil {
+			t.op.watch.panicked = panicked
+		}
+		t.conclude(ctx, spanned, tx, fnResult{panicked: panicked}, began)
 		panic(value)
 	}()
 	fn := act(fnCtx, tx)
 	returned = true
 	stop()
-	return t.conclude(ctx, tx, fn, began)
+	return t.conclude(ctx, spanned, tx, fn, began)
 }
 
-// conclude decides what an ended fn leaves behind.
-func (t *transaction) conclude(ctx context.Context, tx *guard.Tx, fn fnResult, began time.Time) result {
+// conclude decides what an ended fn leaves behind. spanned is the context of its span.
+func (t *transaction) conclude(ctx, spanned context.Context, tx *guard.Tx, fn fnResult, began time.Time) result {
 	cause := fn.cause()
-	t.observe(ctx, idempotent.Event{Kind: idempotent.EventExecuted, Key: t.op.key, Attempt: 1, Duration: time.Since(began), Err: cause})
+	executed := idempotent.Event{Kind: idempotent.EventExecuted, Key: t.op.key, Attempt: 1, Duration: time.Since(began), Err: cause}
+	t.endSpan(idempotent.Tracer.EndExecution, spanned, executed)
+	t.observe(spanned, executed)
 	switch {
 	case tx.Touched:
 		return t.finish(ctx, idempotent.EventCommitFailed, rolledBack(errors.Join(guard.ErrEnded, cause)))
 	case fn.encodeErr != nil:
 		return t.finish(ctx, idempotent.EventCommitFailed, rolledBack(fn.encodeErr))
 	case cause == nil:
-		return t.commit(ctx, t.newRecord(record.OutcomeValue, fn.payload), nil)
+		return t.commit(ctx, t.newRecord(ctx, record.OutcomeValue, fn.payload), nil)
 	case isSerialization(cause):
 		res := t.finish(ctx, idempotent.EventInterrupted, rolledBack(cause))
 		res.again = true
 		return res
-	case ctx.Err() != nil || seam.IsUnknown(cause) || errors.Is(cause, ErrRolledBack): // of a nested Run
+	case ctx.Err() != nil || t.op.cfg.isUnknown(cause) || errors.Is(cause, ErrRolledBack): // of a nested Run
 		return t.finish(ctx, idempotent.EventInterrupted, cause)
 	case t.tx.Conn().IsClosed():
 		return t.finish(ctx, idempotent.EventInterrupted, lost(cause))
@@ -75,10 +85,10 @@ func (t *transaction) conclude(ctx context.Context, tx *guard.Tx, fn fnResult, b
 	if fn.panicked != nil {
 		outcome = record.OutcomePanic
 	}
-	return t.commit(ctx, t.newRecord(outcome, seam.EncodeError(t.registry, cause, t.errorLost)), cause)
+	return t.commit(ctx, t.newRecord(ctx, outcome, seam.EncodeError(t.registry, cause, t.errorLost)), cause)
 }
 
-func (t *transaction) newRecord(outcome record.Outcome, payload []byte) *record.Record {
+func (t *transaction) newRecord(ctx context.Context, outcome record.Outcome, payload []byte) *record.Record {
 	codec := t.codecID
 	if outcome != record.OutcomeValue {
 		codec = record.CodecMsgpack
@@ -92,6 +102,7 @@ func (t *transaction) newRecord(outcome record.Outcome, payload []byte) *record.
 		Outcome:     outcome,
 		Codec:       codec,
 		Payload:     payload,
+		Extensions:  t.origin(ctx, t.op.key),
 	}
 }
 
@@ -122,16 +133,50 @@ func (t *transaction) commit(ctx context.Context, rec *record.Record, fnErr erro
 	return res
 }
 
-// sendCommit returns the answer to the last statement: COMMIT, or the release of the savepoint.
-func (t *transaction) sendCommit(ctx context.Context, rec *record.Record, raw []byte, undo bool) (tag pgconn.CommandTag, err error) {
-	ctx, cancel := t.detached(ctx)
-	defer cancel()
+// errNoAnswer is the error of a COMMIT that was not answered in time. Its connection is left alone.
+var errNoAnswer = errors.New("no answer to COMMIT within the commit timeout")
+
+// A commitAnswer is what Postgres says to the last statement: COMMIT, or the release of the savepoint.
+type commitAnswer struct {
+	tag pgconn.CommandTag
+	err error
+}
+
+// sendCommit returns the answer to COMMIT. It never gives a COMMIT up by its context: pgx would cancel the statement, and a
+// COMMIT that is canceled while it waits for a synchronous standby is visible to every reader, and lost by a failover.
+func (t *transaction) sendCommit(ctx context.Context, rec *record.Record, raw []byte, undo bool) (pgconn.CommandTag, error) {
+	if t.conn == nil {
+		ctx, cancel := t.detached(ctx)
+		defer cancel()
+		a := t.send(ctx, rec, raw, undo, releaseSavepoint)
+		return a.tag, a.err
+	}
+	answers := make(chan commitAnswer, 1)
+	go func() { answers <- t.send(context.WithoutCancel(ctx), rec, raw, undo, "COMMIT") }()
+	timeout := time.NewTimer(t.commitTimeout)
+	defer timeout.Stop()
+	select {
+	case a := <-answers:
+		return a.tag, a.err
+	case <-timeout.C:
+	}
+	conn := t.conn
+	go func() { // until the answer comes, or TCP gives the connection up
+		<-answers
+		conn.Release()
+	}()
+	t.ended = true
+	return pgconn.CommandTag{}, errNoAnswer
+}
+
+// send sends the record and last, in one round trip.
+func (t *transaction) send(ctx context.Context, rec *record.Record, raw []byte, undo bool, last string) (a commitAnswer) {
 	b := &pgx.Batch{}
 	switch {
 	case !undo:
 	case t.tx.Conn().PgConn().TxStatus() == 'E': // nothing can be prepared until this is done
-		if tag, err = t.tx.Exec(ctx, rollbackSavepoint); err != nil {
-			return tag, err
+		if a.tag, a.err = t.tx.Exec(ctx, rollbackSavepoint); a.err != nil {
+			return a
 		}
 	default:
 		b.Queue(rollbackSavepoint)
@@ -140,33 +185,36 @@ func (t *transaction) sendCommit(ctx context.Context, rec *record.Record, raw []
 		b.Queue(expireSQL, t.namespace, t.op.hash)
 	}
 	b.Queue(insertSQL, t.namespace, t.op.hash, nonEmpty(rec.Fingerprint), kindOf(rec.Outcome), raw, t.op.cfg.recordTTL(rec.Outcome))
-	if t.conn != nil {
-		b.Queue("COMMIT")
-	} else {
-		b.Queue(releaseSavepoint)
-	}
+	b.Queue(last)
 	br := t.tx.SendBatch(ctx, b)
 	for range b.Len() {
-		if err == nil {
-			tag, err = br.Exec()
+		if a.err == nil {
+			a.tag, a.err = br.Exec()
 		}
 	}
-	if closeErr := br.Close(); err == nil {
-		err = closeErr
+	if err := br.Close(); a.err == nil {
+		a.err = err
 	}
-	return tag, err
+	return a
 }
 
 // commitFailed returns the result of an execution whose commit failed with err.
 func (t *transaction) commitFailed(ctx context.Context, res result, err error) result {
 	refused := errors.Is(err, pgx.ErrTxCommitRollback) || isRefused(err)
 	switch {
+	case errors.Is(err, errNoAnswer):
+		t.conn = nil // it has another owner
+		return t.resolve(ctx, res, err)
 	case t.conn == nil:
 		if refused {
 			t.rollback(ctx)
 		}
 		return failure(rolledBack(err))
 	case !refused:
+		closing, cancel := t.detached(ctx)
+		defer cancel()
+		_ = t.tx.Conn().Close(closing) // its session may still hold the lock
+		t.close(ctx)
 		return t.resolve(ctx, res, err)
 	}
 	closed := t.tx.Conn().IsClosed()
@@ -188,11 +236,9 @@ func (t *transaction) resolve(ctx context.Context, res result, cause error) resu
 	t.logger.WarnContext(ctx, "pg: answer to COMMIT lost, reading the record", "key", t.op.key, "namespace", t.namespace, "error", safeText(cause))
 	lookCtx, cancel := t.detached(ctx)
 	defer cancel()
-	_ = t.tx.Conn().Close(lookCtx) // its session may still hold the lock
-	t.close(ctx)
 	deadline, _ := lookCtx.Deadline()
 	for n := 1; ; n++ {
-		found, err := t.core.look(lookCtx, &operation{key: t.op.key, hash: t.op.hash, lock: t.op.lock}, deadline)
+		found, err := t.core.look(lookCtx, &operation{key: t.op.key, hash: t.op.hash}, deadline)
 		switch {
 		case err == nil && found == nil:
 			failed := failure(rolledBack(cause))

@@ -16,8 +16,8 @@ import (
 )
 
 // An Executor runs functions that return a T in Postgres transactions, once for each key: fn's writes and the record of
-// its outcome are committed together. It may be used by any number of goroutines; it has none of its own and needs no
-// Close.
+// its outcome are committed together. It may be used by any number of goroutines, and needs no Close. A COMMIT that is not
+// answered in time keeps its connection of the pool until it is.
 type Executor[T any] struct {
 	*core
 	codec     idempotent.Codec[T]
@@ -93,17 +93,17 @@ func codecOf[T any](cfg *config) (idempotent.Codec[T], error) {
 //
 // Run returns fn's outcome, or zero and an error of this package, of package idempotent, or of ctx.
 func (e *Executor[T]) Run(ctx context.Context, key string, fn func(ctx context.Context, tx pgx.Tx) (T, error), opts ...RunOption) (T, error) {
-	op, err := e.operation("Run", ctx, key, fn == nil, opts)
-	if err != nil {
-		var zero T
-		return zero, err
-	}
-	if e.front != nil {
-		return e.runThrough(ctx, op, fn)
-	}
-	var value T
-	res := e.core.run(ctx, op, e.action(fn, &value))
-	return e.deliver(op, &res, value)
+	return watched(e.core, ctx, key, func(ctx context.Context, w *watch) (value T, err error) {
+		op, err := e.operation("Run", ctx, key, fn == nil, opts, w)
+		if err != nil {
+			return value, err
+		}
+		if e.front != nil {
+			return e.runThrough(ctx, op, fn)
+		}
+		res := e.core.run(ctx, op, e.action(fn, &value))
+		return e.deliver(op, &res, value)
+	})
 }
 
 // RunTx is Run in a transaction of the caller's, who commits it: until then nothing is recorded, and calls with the same
@@ -114,32 +114,37 @@ func (e *Executor[T]) Run(ctx context.Context, key string, fn func(ctx context.C
 // RunTx never calls fn twice, and does not use the executor of Through. Several keys in one transaction can deadlock with
 // those of another one; run them in one order everywhere, sorted for instance.
 func (e *Executor[T]) RunTx(ctx context.Context, tx pgx.Tx, key string, fn func(ctx context.Context, tx pgx.Tx) (T, error), opts ...RunOption) (T, error) {
-	var value T
-	op, err := e.operation("RunTx", ctx, key, fn == nil, opts)
-	if err == nil && isNil(tx) {
-		err = invalid("RunTx", "tx", "nil", "a transaction")
-	}
-	if err != nil {
-		return value, err
-	}
-	res := e.runIn(ctx, tx, op, e.action(fn, &value))
-	return e.deliver(op, &res, value)
+	return watched(e.core, ctx, key, func(ctx context.Context, w *watch) (value T, err error) {
+		op, err := e.operation("RunTx", ctx, key, fn == nil, opts, w)
+		if err == nil && isNil(tx) {
+			err = invalid("RunTx", "tx", "nil", "a transaction")
+		}
+		if err != nil {
+			return value, err
+		}
+		op.inTx = true
+		res := e.runIn(ctx, tx, op, e.action(fn, &value))
+		return e.deliver(op, &res, value)
+	})
 }
 
 // Get returns the recorded outcome of key: its value, or its error. Without a record, the error is idempotent.ErrNotFound.
-func (e *Executor[T]) Get(ctx context.Context, key string) (value T, err error) {
-	op, err := e.operation("Get", ctx, key, false, nil)
-	if err != nil {
-		return value, err
-	}
-	rec, err := e.read(ctx, op)
-	switch {
-	case err != nil:
-		return value, err
-	case rec == nil:
-		return value, idempotent.ErrNotFound
-	}
-	return e.replay(rec)
+func (e *Executor[T]) Get(ctx context.Context, key string) (T, error) {
+	return watched(e.core, ctx, key, func(ctx context.Context, w *watch) (value T, err error) {
+		op, err := e.operation("Get", ctx, key, false, nil, w)
+		if err != nil {
+			return value, err
+		}
+		rec, err := e.read(ctx, op)
+		switch {
+		case err != nil:
+			return value, err
+		case rec == nil:
+			return value, idempotent.ErrNotFound
+		}
+		res := result{rec: rec, source: idempotent.Replayed}
+		return e.deliver(op, &res, value)
+	})
 }
 
 // Forget deletes the record of key, here and in the executor of Through, so that the next Run calls fn. While a call runs
@@ -148,7 +153,7 @@ func (e *Executor[T]) Get(ctx context.Context, key string) (value T, err error) 
 // When Redis cannot be asked, the record is gone from Postgres and may still be replayed from there: Forget returns the
 // error, and can be repeated. A Run at the same time may leave the record that it found in Redis.
 func (e *Executor[T]) Forget(ctx context.Context, key string) error {
-	op, err := e.operation("Forget", ctx, key, false, nil)
+	op, err := e.operation("Forget", ctx, key, false, nil, nil)
 	if err != nil {
 		return err
 	}
@@ -184,18 +189,18 @@ func (e *Executor[T]) deliver(op *operation, res *result, value T) (out T, err e
 	default:
 		out, err = e.replay(res.rec)
 	}
-	if op.cfg.report != nil {
-		*op.cfg.report = res.report(err)
-	}
+	op.returned(res.report(op, err))
 	return out, err
 }
 
-// report is empty for a call that has no outcome of fn.
-func (r *result) report(err error) idempotent.Report {
-	if r.source == 0 || errors.Is(err, idempotent.ErrCorruptRecord) {
-		return idempotent.Report{}
+// report has no source for a call that has no outcome of fn. What fn did in a transaction of the caller's is final when that
+// is committed.
+func (r *result) report(op *operation, err error) idempotent.Report {
+	corrupt := errors.Is(err, idempotent.ErrCorruptRecord)
+	if r.source == 0 || corrupt {
+		return idempotent.Report{Final: corrupt || errors.Is(err, idempotent.ErrKeyReused)}
 	}
-	report := idempotent.Report{Source: r.source, Attempt: 1}
+	report := idempotent.Report{Source: r.source, Attempt: 1, Final: !op.inTx || r.source == idempotent.Replayed}
 	if r.rec != nil {
 		report.RecordedAt = r.rec.At
 	}
@@ -257,7 +262,7 @@ func panicCause(v any) error {
 }
 
 // operation validates a call and collects what it is about.
-func (e *Executor[T]) operation(method string, ctx context.Context, key string, nilFn bool, opts []RunOption) (*operation, error) {
+func (e *Executor[T]) operation(method string, ctx context.Context, key string, nilFn bool, opts []RunOption, w *watch) (*operation, error) {
 	switch {
 	case ctx == nil:
 		return nil, invalid(method, "ctx", "nil", "a context")
@@ -279,5 +284,9 @@ func (e *Executor[T]) operation(method string, ctx context.Context, key string, 
 	if e.executing(ctx, key) { // it would wait for itself
 		return nil, &idempotent.InProgressError{}
 	}
-	return newOperation(e.namespace, key, cfg, time.Now()), nil
+	op := newOperation(key, cfg, time.Now())
+	if op.watch = w; w != nil {
+		w.ttl = cfg.ttl
+	}
+	return op, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/idempotent-go/idempotent"
@@ -61,4 +62,22 @@ func (c *core) waitFor(ctx context.Context, op *operation, busy <-chan struct{})
 func pause(n int) time.Duration {
 	d := time.Millisecond << min(n-1, 7)
 	return d/2 + rand.N(d) //nolint:gosec // it spreads retries, it is no secret
+}
+
+// A guess says whether the next call is probably the first one of its key. Then it claims the key without reading the record
+// before, which saves a first run a round trip and costs a replay one.
+type guess struct{ misses atomic.Int32 }
+
+// guessAfter is how many calls in a row found no record before the next one is taken for a first run.
+const guessAfter = 8
+
+func (g *guess) first() bool { return g.misses.Load() >= guessAfter }
+
+func (g *guess) learn(found bool) {
+	switch {
+	case found:
+		g.misses.Store(0)
+	case !g.first():
+		g.misses.Add(1)
+	}
 }

@@ -46,6 +46,8 @@ type config struct {
 	registry      *idempotent.ErrorRegistry
 	observer      idempotent.Observer
 	observerSet   bool
+	tracer        idempotent.Tracer
+	tracerSet     bool
 	logger        *slog.Logger
 	isolation     pgx.TxIsoLevel
 	idleTimeout   time.Duration
@@ -62,6 +64,8 @@ type runConfig struct {
 	waitTimeout  time.Duration
 	noWait       bool
 	shouldIgnore func(error) bool
+	unknown      func(error) bool
+	nilUnknown   bool
 	fingerprint  []byte
 	report       *idempotent.Report
 	reportSet    bool
@@ -109,6 +113,11 @@ func WithErrors(registry *idempotent.ErrorRegistry) Option {
 // rolled back leaves nothing behind, so executions are not counted.
 func WithObserver(observer idempotent.Observer) Option {
 	return option(func(c *config) { c.observer, c.observerSet = observer, true })
+}
+
+// WithTracer sets what makes spans of calls and executions, and writes their trace into records. By default there is none.
+func WithTracer(tracer idempotent.Tracer) Option {
+	return option(func(c *config) { c.tracer, c.tracerSet = tracer, true })
 }
 
 // WithLogger sets where lost commit answers, panicking observers and errors that cannot be restored are logged. By default
@@ -176,6 +185,17 @@ func WithShouldIgnoreError(ignore func(error) bool) RunOption {
 	return runOption(func(c *runConfig) { c.shouldIgnore = ignore })
 }
 
+// WithUnknownErrors sets which errors of fn leave its effect unknown, as if they were marked with idempotent.OutcomeUnknown:
+// the whole transaction is rolled back and nothing is recorded. By default none are. Given several times, an error is unknown
+// if one of the functions says so. If one panics, everything is rolled back and the panic goes on to the caller.
+func WithUnknownErrors(unknown func(error) bool) RunOption {
+	return runOption(func(c *runConfig) {
+		before := c.unknown
+		c.nilUnknown = c.nilUnknown || unknown == nil
+		c.unknown = func(err error) bool { return before != nil && before(err) || unknown(err) }
+	})
+}
+
 // WithFingerprint sets a hash of what is asked for, such as the SHA-256 of the request body. A Run with another
 // fingerprint under the same key returns ErrKeyReused. Runs without a fingerprint, nil or empty, match all. More than 32
 // bytes are hashed down to 32.
@@ -223,6 +243,7 @@ func (c *config) validate() error {
 		errs = append(errs, seam.CheckRegistry(c.registry))
 	}
 	check(!c.observerSet || !isNil(c.observer), "WithObserver", "observer", "nil", "an observer")
+	check(!c.tracerSet || !isNil(c.tracer), "WithTracer", "tracer", "nil", "a tracer")
 	check(c.logger != nil, "WithLogger", "logger", "nil", "a logger")
 	switch c.isolation {
 	case "", pgx.ReadCommitted, pgx.RepeatableRead, pgx.Serializable:
@@ -258,10 +279,18 @@ func (c *runConfig) validate() error {
 	if c.waitTimeout <= 0 || c.waitTimeout > maxTimeout {
 		errs = append(errs, invalid("WithWaitTimeout", "timeout", c.waitTimeout.String(), "more than 0, up to 24 days; WithNoWait does not wait at all"))
 	}
+	if c.nilUnknown {
+		errs = append(errs, invalid("WithUnknownErrors", "unknown", "nil", "a function"))
+	}
 	if c.reportSet && c.report == nil {
 		errs = append(errs, invalid("WithReport", "report", "nil", "a Report to fill in"))
 	}
 	return errors.Join(errs...)
+}
+
+// isUnknown reports whether an error of fn says nothing final.
+func (c *runConfig) isUnknown(err error) bool {
+	return seam.IsUnknown(err) || c.unknown != nil && c.unknown(err)
 }
 
 // recordTTL returns how long a record lives, in microseconds, or nil for ever.

@@ -28,6 +28,8 @@ func TestInvalidOptions(t *testing.T) {
 		"WithErrors: registry is nil":    pg.WithErrors(nil),
 		"ErrorRegistry: code is":         pg.WithErrors(idempotent.NewErrorRegistry(idempotent.Sentinel("", errDeclined))),
 		"WithObserver: observer is nil":  pg.WithObserver(nil),
+		"WithTracer: tracer is nil":      pg.WithTracer((*spans)(nil)),
+		"WithUnknownErrors: unknown is":  pg.WithUnknownErrors(nil),
 		"WithLogger: logger is nil":      pg.WithLogger(nil),
 		"WithReport: report is given":    pg.WithReport(new(idempotent.Report)),
 		"WithCodec: codec is a <nil>":    pg.WithCodec[int](nil),
@@ -68,7 +70,7 @@ func TestInvalidArguments(t *testing.T) {
 
 func TestMigrateByManyAndAgain(t *testing.T) {
 	w := newWorld(t)
-	_, err := w.pool.Exec(t.Context(), `DROP TABLE idempotent_records, idempotent_migrations`)
+	_, err := w.pool.Exec(t.Context(), `DROP SCHEMA public CASCADE; CREATE SCHEMA public; CREATE TABLE ledger (key text, cents int)`)
 	require.NoError(t, err)
 	done := make(chan error)
 	for range 8 {
@@ -80,23 +82,6 @@ func TestMigrateByManyAndAgain(t *testing.T) {
 	_, err = newExecutor[int](w).Run(t.Context(), "a", newCharge("a").run)
 	assert.NoError(t, err)
 	assert.ErrorIs(t, pg.Migrate(t.Context(), nil), idempotent.ErrInvalidOption)
-}
-
-// An observer sees each step, and its panics harm nothing.
-func TestObserver(t *testing.T) {
-	w := newWorld(t)
-	var kinds []idempotent.EventKind
-	e := newExecutor[int](w, pg.WithIsolation(pgx.ReadCommitted), pg.WithObserver(observerFunc(func(event idempotent.Event) {
-		assert.Equal(t, "orders", event.Namespace)
-		assert.Equal(t, "a", event.Key)
-		kinds = append(kinds, event.Kind)
-		panic("observer")
-	})))
-	for range 2 {
-		_, err := e.Run(t.Context(), "a", newCharge("a").run)
-		require.NoError(t, err)
-	}
-	assert.Equal(t, []idempotent.EventKind{idempotent.EventClaimed, idempotent.EventExecuted, idempotent.EventRecorded, idempotent.EventReplayed}, kinds)
 }
 
 // A T of which the codec would drop a part is refused, as in the root.

@@ -42,6 +42,40 @@ func TestRunOnceAndReplay(t *testing.T) {
 	assert.ErrorIs(t, err, idempotent.ErrNotFound)
 }
 
+// After several first runs, a call claims its key without reading before. It finds the record all the same, also while
+// another transaction has the lock.
+func TestReplayAfterManyFirstRuns(t *testing.T) {
+	w := newWorld(t)
+	e, other := newExecutor[int](w), newExecutor[int](w)
+	firstRuns := func(name string) {
+		for i := range 20 {
+			_, err := e.Run(t.Context(), fmt.Sprint(name, i), func(context.Context, pgx.Tx) (int, error) { return i, nil })
+			require.NoError(t, err)
+		}
+	}
+	c := newCharge("a")
+	_, err := other.Run(t.Context(), "a", c.run)
+	require.NoError(t, err)
+	holder := w.begin(pgx.TxOptions{})
+	for i, opts := range [][]pg.RunOption{nil, {pg.WithNoWait()}} {
+		firstRuns(fmt.Sprint("free", i))
+		asked := w.pool.Stat().AcquireCount()
+		value, err := e.Run(t.Context(), "a", c.run, opts...)
+		require.NoError(t, err)
+		assert.Equal(t, 1, value)
+		assert.EqualValues(t, 1, w.pool.Stat().AcquireCount()-asked)
+	}
+	_, err = other.RunTx(t.Context(), holder, "a", c.run) // takes the lock
+	require.NoError(t, err)
+	firstRuns("held")
+	value, err := e.Run(t.Context(), "a", c.run)
+	require.NoError(t, err)
+	assert.Equal(t, 1, value)
+	assert.EqualValues(t, 1, c.calls.Load())
+	require.NoError(t, holder.Rollback(t.Context()))
+	assert.Zero(t, w.pool.Stat().AcquiredConns())
+}
+
 func TestKeyAndNamespaceDoNotCollide(t *testing.T) {
 	w := newWorld(t)
 	a, err := pg.New[string](w.pool, "a")

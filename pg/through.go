@@ -57,7 +57,7 @@ func (e *Executor[T]) runThrough(ctx context.Context, op *operation, fn func(con
 		recorded = a.res.rec != nil && a.res.rec.Outcome != record.OutcomePanic // Redis would keep a replayed panic as an error
 		answers <- a
 		op := *op
-		op.cfg.report = nil
+		op.cfg.report, op.watch = nil, nil
 		return e.deliver(&op, &a.res, a.value)
 	}
 	var report idempotent.Report
@@ -74,9 +74,7 @@ func (e *Executor[T]) runThrough(ctx context.Context, op *operation, fn func(con
 		a := ask()
 		return e.deliver(op, &a.res, a.value)
 	}
-	if op.cfg.report != nil {
-		*op.cfg.report = report
-	}
+	op.returned(report)
 	return value, err
 }
 

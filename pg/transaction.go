@@ -44,6 +44,8 @@ func (c *core) claim(ctx context.Context, op *operation, deadline time.Time) (*t
 	return t, nil
 }
 
+func (t *transaction) lock() int64 { return lockID(t.namespace, t.op.key) }
+
 // take sends b, which is empty or begins the transaction, and the statements that take the lock, read the record and set
 // the savepoint.
 func (t *transaction) take(ctx context.Context, b *pgx.Batch, deadline time.Time) error {
@@ -51,7 +53,7 @@ func (t *transaction) take(ctx context.Context, b *pgx.Batch, deadline time.Time
 	var locked bool
 	var err error
 	if begins := b.Len() > 0; begins {
-		b.Queue(beginLockSQL, t.op.lock, t.idle)
+		b.Queue(beginLockSQL, t.lock(), t.idle)
 		t.queueRead(b)
 		br = t.conn.SendBatch(ctx, b)
 		t.tx = br.Tx()
@@ -63,7 +65,7 @@ func (t *transaction) take(ctx context.Context, b *pgx.Batch, deadline time.Time
 		br = t.tx.SendBatch(ctx, b)
 		err = br.QueryRow().Scan(&locked)
 	}
-	if err == nil && locked {
+	if err == nil { // also without the lock: a record is final
 		err = t.scanRead(br)
 	}
 	if closeErr := br.Close(); err == nil {
@@ -74,14 +76,15 @@ func (t *transaction) take(ctx context.Context, b *pgx.Batch, deadline time.Time
 		return err
 	case err != nil:
 		return unavailable(ctx, err)
-	case locked:
+	case locked, t.found != nil:
 		return nil
 	}
+	t.expired = false
 	return t.wait(ctx, deadline)
 }
 
 func (t *transaction) queueOnly(b *pgx.Batch) {
-	b.Queue(tryLockSQL, t.op.lock)
+	b.Queue(tryLockSQL, t.lock())
 	t.queueRead(b)
 }
 
@@ -126,7 +129,7 @@ func (t *transaction) wait(ctx context.Context, deadline time.Time) error {
 	}
 	b := &pgx.Batch{}
 	b.Queue(lockTimeoutSQL, strconv.FormatInt(left, 10))
-	b.Queue(waitLockSQL, t.op.lock)
+	b.Queue(waitLockSQL, t.lock())
 	b.Queue(lockTimeoutSQL, timeout)
 	b.Queue(releaseSavepoint)
 	t.queueRead(b)

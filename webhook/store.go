@@ -20,7 +20,7 @@ var (
 	ErrNotFound = errors.New("webhook: no such event")
 )
 
-// A Store keeps the events of an inbox. [NewRedisStore] makes one on Redis; package pg has one on Postgres. A custom Store
+// A Store keeps the events of an inbox. [NewRedisStore] makes one on Redis, package pg/inbox one on Postgres. A custom Store
 // must pass [webhooktest.TestStore].
 //
 // Each method that writes is one atomic step for each event it is given: after a crash at any time the step has happened

@@ -85,7 +85,11 @@ func TestRowsAndAnnouncementsAreEqualAfterKills(t *testing.T) {
 	finished := finishedJobs(t, pool)
 	start()
 	for range 2 {
-		<-r.killed
+		select {
+		case <-r.killed:
+		case <-time.After(time.Minute):
+			t.Fatal("the receiver got no order to kill the program at within a minute")
+		}
 		_ = r.cmd.Wait()
 		start()
 	}

@@ -117,7 +117,7 @@ func Launch(args ...string) (*Server, error) {
 
 // Standby starts a copy of the server that follows it under the given application_name.
 func (s *Server) Standby(name string, args ...string) (*Server, error) {
-	standby, err := newServer(args)
+	standby, err := newServer(append(slices.Clone(quick), args...))
 	if err != nil {
 		return nil, err
 	}

@@ -17,6 +17,8 @@ const acceptSQL = `WITH event AS (
 		(namespace, key, source, object, provider_id, head, received_at, receipts, trail, payload_day, expires_at)
 	VALUES ($1, $2, $3, $4, $5, $6, $7, ARRAY[$8::bytea], ARRAY[$9::bytea], $10::date, now() + $11::bigint * interval '1 microsecond')
 	ON CONFLICT (namespace, key) DO UPDATE SET deliveries = e.deliveries + 1,
+		aliases = CASE WHEN e.provider_id = $5::bytea OR e.aliases @> ARRAY[$5::bytea] OR cardinality(e.aliases) >= $14 THEN e.aliases
+			ELSE array_append(e.aliases, $5::bytea) END,
 		receipts = CASE WHEN cardinality(e.receipts) < $13 THEN array_append(e.receipts, $8::bytea) ELSE e.receipts END
 	RETURNING id, deliveries, settled_at IS NOT NULL AND expires_at <= now() AS expired
 ), payload AS (
@@ -28,20 +30,26 @@ const acceptSQL = `WITH event AS (
 
 // A known event is counted also when the backlog is full.
 const acceptKnownSQL = `UPDATE idempotent_inbox_events SET deliveries = deliveries + 1,
+	aliases = CASE WHEN provider_id = $5::bytea OR aliases @> ARRAY[$5::bytea] OR cardinality(aliases) >= $6 THEN aliases
+		ELSE array_append(aliases, $5::bytea) END,
 	receipts = CASE WHEN cardinality(receipts) < $4 THEN array_append(receipts, $3::bytea) ELSE receipts END
 	WHERE namespace = $1 AND key = $2 AND NOT (settled_at IS NOT NULL AND expires_at <= now()) RETURNING deliveries`
 
 const dropExpiredSQL = `DELETE FROM idempotent_inbox_events WHERE namespace = $1 AND key = $2 AND settled_at IS NOT NULL AND expires_at <= now()`
 
+// maxAliases is how many further ids of the provider find an event.
+const maxAliases = 1000
+
 // Accept implements webhook.Queue. It is one statement.
 func (s *Store) Accept(ctx context.Context, a webhook.Arrival) (deliveries int, err error) {
-	receipt := encode(a.Receipt)
+	receipt, id := encode(a.Receipt), hash(a.Source, a.Event.ID)
 	ok, err := s.room.has(ctx, s, a.Backlog)
 	if err != nil {
 		return 0, failed("Accept", err)
 	}
 	if !ok {
-		err := s.pool.QueryRow(ctx, acceptKnownSQL, s.namespace, []byte(a.Key), receipt, webhook.MaxReceipts).Scan(&deliveries)
+		err := s.pool.QueryRow(ctx, acceptKnownSQL, s.namespace, []byte(a.Key), receipt, webhook.MaxReceipts,
+			id, maxAliases).Scan(&deliveries)
 		if errors.Is(err, pgx.ErrNoRows) {
 			return 0, webhook.ErrBacklogFull
 		}
@@ -54,8 +62,8 @@ func (s *Store) Accept(ctx context.Context, a webhook.Arrival) (deliveries int, 
 	h := head{a.Event.ID, a.Event.Type, a.Event.Object, a.Event.Version, a.Event.OccurredAt, a.Event.Unsigned, a.TraceParent}
 	day := dropDay(time.Now(), a.Retention.Bodies)
 	args := []any{
-		s.namespace, []byte(a.Key), a.Source, objectOf(a.Source, a.Event.Object), hash(a.Source, a.Event.ID), encode(h),
-		a.Receipt.At, receipt, encode(a.Step), day, micros(a.Retention.Events), encode(payload(a.Payload)), webhook.MaxReceipts,
+		s.namespace, []byte(a.Key), a.Source, objectOf(a.Source, a.Event.Object), id, encode(h),
+		a.Receipt.At, receipt, encode(a.Step), day, micros(a.Retention.Events), encode(payload(a.Payload)), webhook.MaxReceipts, maxAliases,
 	}
 	for range 3 { // without a partition; with an expired event; at last
 		var expired bool

@@ -24,7 +24,7 @@ const (
 		LEFT JOIN idempotent_inbox_payloads p ON p.day = e.payload_day AND p.event = e.id AND ` + payloadKept + `
 		WHERE e.namespace = $1 AND ` + alive
 	getByKeySQL = getSQL + ` AND e.key = $2`
-	getByIDSQL  = getSQL + ` AND e.provider_id = $2 ORDER BY e.received_at DESC, e.id DESC LIMIT 1`
+	getByIDSQL  = getSQL + ` AND (e.provider_id = $2 OR cardinality(e.aliases) > 0 AND e.aliases @> ARRAY[$2::bytea]) ORDER BY e.received_at DESC, e.id DESC LIMIT 1`
 )
 
 // Get implements webhook.Archive.
@@ -112,7 +112,8 @@ type cursor struct {
 
 func (c cursor) String() string {
 	b := binary.BigEndian.AppendUint64(nil, uint64(c.at.UnixMicro())) //nolint:gosec // read back as it was
-	return base64.RawURLEncoding.EncodeToString(binary.BigEndian.AppendUint64(b, uint64(c.id)))
+	b = binary.BigEndian.AppendUint64(b, uint64(c.id))                //nolint:gosec // the same
+	return base64.RawURLEncoding.EncodeToString(b)
 }
 
 func parseCursor(text string) (cursor, error) {

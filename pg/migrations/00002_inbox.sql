@@ -8,6 +8,7 @@ CREATE TABLE idempotent_inbox_events (
     source          text        NOT NULL,
     object          bytea,                -- hash of source and object, NULL if the event names none
     provider_id     bytea       NOT NULL, -- hash of source and the provider's id
+    aliases         bytea[]     NOT NULL DEFAULT '{}', -- such hashes of other ids that the key was delivered under
     head            bytea       NOT NULL, -- what does not change, as msgpack
     received_at     timestamptz NOT NULL,
     receipts        bytea[]     NOT NULL, -- the first 20, as msgpack
@@ -48,6 +49,7 @@ CREATE INDEX idempotent_inbox_events_object ON idempotent_inbox_events (namespac
     WHERE settled_at IS NULL AND object IS NOT NULL;
 CREATE INDEX idempotent_inbox_events_history ON idempotent_inbox_events (namespace, object, received_at) WHERE object IS NOT NULL;
 CREATE INDEX idempotent_inbox_events_provider_id ON idempotent_inbox_events (namespace, provider_id);
+CREATE INDEX idempotent_inbox_events_aliases ON idempotent_inbox_events USING gin (aliases) WHERE cardinality(aliases) > 0;
 CREATE INDEX idempotent_inbox_events_received ON idempotent_inbox_events (namespace, received_at, id);
 CREATE INDEX idempotent_inbox_events_dead ON idempotent_inbox_events (namespace) WHERE dead;
 CREATE INDEX idempotent_inbox_events_expired ON idempotent_inbox_events (namespace, expires_at) WHERE settled_at IS NOT NULL;

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -34,9 +35,10 @@ func TestCommitsCutOff(t *testing.T) {
 		t.Fatal(err)
 	}
 	var cut atomic.Int64
+	limit := times(20, 100)
 	kinds := map[pgtest.Cut]int{}
 	proxy.SetCut(func() pgtest.Cut {
-		if rand.IntN(2) == 0 || cut.Load() >= int64(*cuts) {
+		if rand.IntN(2) == 0 || cut.Load() >= int64(limit) {
 			return pgtest.CutNothing
 		}
 		cut.Add(1)
@@ -45,18 +47,18 @@ func TestCommitsCutOff(t *testing.T) {
 		return kind
 	})
 	var keys []string
-	for i := 0; cut.Load() < int64(*cuts); i++ {
+	for i := 0; cut.Load() < int64(limit); i++ {
 		key := fmt.Sprint(i)
 		keys = append(keys, key)
 		calls := 0
-		value, err := e.Run(context.Background(), key, func(ctx context.Context, tx pgx.Tx) (int, error) {
+		value, err := e.Run(h.ctx, key, func(ctx context.Context, tx pgx.Tx) (int, error) {
 			calls++
 			return calls, effect(ctx, tx, key)
 		})
 		if err != nil || value != calls {
 			t.Fatalf("key %s: %d, %v; want the value of the last call, %d", key, value, err, calls)
 		}
-		again, err := e.Run(context.Background(), key, func(context.Context, pgx.Tx) (int, error) { return -1, nil })
+		again, err := e.Run(h.ctx, key, func(context.Context, pgx.Tx) (int, error) { return -1, nil })
 		if err != nil || again != value {
 			t.Fatalf("key %s: replayed %d, %v; want %d", key, again, err, value)
 		}
@@ -95,12 +97,12 @@ func TestRestartAndFailoverUnderLoad(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = front.Close() })
-	e, err := pg.New[int](h.connect(pgtest.URL(proxy.Addr(), "postgres")+"&pool_max_conns=20"), "failover", pg.Through(front), pg.WithIdleTimeout(lease))
+	e, err := pg.New[int](h.connect(pgtest.URL(proxy.Addr(), "postgres")+"&pool_max_conns=20"), "failover", pg.Through(front), pg.WithIdleTimeout(lease), pg.WithCommitTimeout(lease), pg.WithWaitTimeout(lease))
 	if err != nil {
 		t.Fatal(err)
 	}
 
-	ctx, stop := context.WithCancel(context.Background())
+	ctx, stop := context.WithCancel(h.ctx)
 	var load sync.WaitGroup
 	var mu sync.Mutex
 	answered := map[string]bool{}
@@ -110,7 +112,7 @@ func TestRestartAndFailoverUnderLoad(t *testing.T) {
 			for i := 0; ctx.Err() == nil; i++ {
 				key := fmt.Sprint(caller/2, "-", i) // two callers for each key
 				for {
-					value, err := e.Run(context.Background(), key, func(ctx context.Context, tx pgx.Tx) (int, error) {
+					value, err := e.Run(h.ctx, key, func(ctx context.Context, tx pgx.Tx) (int, error) {
 						return len(key), effect(ctx, tx, key)
 					})
 					if err == nil {
@@ -136,7 +138,7 @@ func TestRestartAndFailoverUnderLoad(t *testing.T) {
 		from := len(answered)
 		mu.Unlock()
 		deadline := time.Now().Add(time.Minute)
-		for n := from; n < from+100; time.Sleep(5 * time.Millisecond) {
+		for n := from; n < from+times(30, 200); time.Sleep(5 * time.Millisecond) {
 			if time.Now().After(deadline) {
 				t.Fatal("no progress for a minute")
 			}
@@ -158,8 +160,16 @@ func TestRestartAndFailoverUnderLoad(t *testing.T) {
 	}
 	awaitSync(t, h)
 	progress()
+	// The standby stops to confirm, so commits wait until they are given up. What they wrote is lost with the primary.
+	resume := pauseStandby(t, h, standby)
+	for failed := errs.Load(); errs.Load() < failed+10; time.Sleep(5 * time.Millisecond) {
+		if h.ctx.Err() != nil {
+			t.Fatal("no commit was given up while the standby was paused")
+		}
+	}
 	server.Kill()
 	primary.Stop("immediate")
+	resume()
 	if err := standby.Promote(); err != nil {
 		t.Fatal(err)
 	}
@@ -175,7 +185,7 @@ func TestRestartAndFailoverUnderLoad(t *testing.T) {
 	}
 	_, missing := h.count(keys)
 	var twice int
-	if err := h.pool.QueryRow(context.Background(), `SELECT count(*) FROM (SELECT FROM ledger GROUP BY key HAVING count(*) > 1) t`).Scan(&twice); err != nil {
+	if err := h.pool.QueryRow(h.ctx, `SELECT count(*) FROM (SELECT FROM ledger GROUP BY key HAVING count(*) > 1) t`).Scan(&twice); err != nil {
 		t.Fatal(err)
 	}
 	t.Logf("%d keys answered, %d calls failed and were repeated: effects twice %d, answered and missing %d", len(keys), errs.Load(), twice, missing)
@@ -187,10 +197,25 @@ func TestRestartAndFailoverUnderLoad(t *testing.T) {
 func admin(t testing.TB, h *harness, statements ...string) {
 	t.Helper()
 	for _, s := range statements {
-		if _, err := h.pool.Exec(context.Background(), s); err != nil {
+		if _, err := h.pool.Exec(h.ctx, s); err != nil {
 			t.Fatal(err)
 		}
 	}
+}
+
+// pauseStandby stops the process that receives the primary's log, and returns what continues it.
+func pauseStandby(t testing.TB, h *harness, standby *pgtest.Server) (resume func()) {
+	t.Helper()
+	var pid int
+	if err := h.connect(standby.URL()).QueryRow(h.ctx, `SELECT pid FROM pg_stat_wal_receiver`).Scan(&pid); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	resume = func() { _ = syscall.Kill(pid, syscall.SIGCONT) }
+	t.Cleanup(resume)
+	return resume
 }
 
 // awaitSync waits until the standby follows synchronously and has all there is.
@@ -199,7 +224,7 @@ func awaitSync(t testing.TB, h *harness) {
 	deadline := time.Now().Add(time.Minute)
 	for time.Now().Before(deadline) {
 		var synced bool
-		err := h.pool.QueryRow(context.Background(), `SELECT coalesce(bool_or(sync_state = 'sync' AND state = 'streaming'), false) FROM pg_stat_replication`).Scan(&synced)
+		err := h.pool.QueryRow(h.ctx, `SELECT coalesce(bool_or(sync_state = 'sync' AND state = 'streaming'), false) FROM pg_stat_replication`).Scan(&synced)
 		if err == nil && synced {
 			return
 		}
@@ -215,20 +240,21 @@ func TestPruneWhileRunsGoOn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const expired = 10_000
+	expired := times(2_000, 10_000)
+	const step = 25 // a key of each so many runs meanwhile
 	run := func(key string, opts ...pg.RunOption) error {
-		_, err := e.Run(context.Background(), key, func(ctx context.Context, tx pgx.Tx) (int, error) { return 1, effect(ctx, tx, key) }, opts...)
+		_, err := e.Run(h.ctx, key, func(ctx context.Context, tx pgx.Tx) (int, error) { return 1, effect(ctx, tx, key) }, opts...)
 		return err
 	}
 	admin(t, h, `INSERT INTO idempotent_records (namespace, key_hash, kind, outcome, expires_at)
-		SELECT 'prune', sha256(('key' || n)::bytea), 'value', '', clock_timestamp() - interval '1 s' FROM generate_series(1, 10000) n`)
+		SELECT 'prune', sha256(('key' || n)::bytea), 'value', '', clock_timestamp() - interval '1 s' FROM generate_series(1, `+fmt.Sprint(expired)+`) n`)
 	var wg sync.WaitGroup
 	var pruned atomic.Int64
 	var again atomic.Int64
 	for range 4 {
 		wg.Go(func() {
 			for {
-				n, err := e.Prune(context.Background(), 1000)
+				n, err := e.Prune(h.ctx, 500)
 				if err != nil {
 					t.Error(err)
 				}
@@ -240,12 +266,12 @@ func TestPruneWhileRunsGoOn(t *testing.T) {
 		})
 	}
 	var keys []string
-	for i := range 400 {
-		keys = append(keys, fmt.Sprint("key", 1+i*25))
+	for i := range expired / step {
+		keys = append(keys, fmt.Sprint("key", 1+i*step))
 	}
 	for caller := range 4 {
 		wg.Go(func() {
-			for _, key := range keys[caller*100:][:100] {
+			for _, key := range keys[caller*len(keys)/4 : (caller+1)*len(keys)/4] {
 				if err := run(key); err != nil {
 					t.Error(err)
 				}
@@ -255,16 +281,16 @@ func TestPruneWhileRunsGoOn(t *testing.T) {
 	}
 	wg.Wait()
 	var left int
-	if err := h.pool.QueryRow(context.Background(), `SELECT count(*) FROM idempotent_records`).Scan(&left); err != nil {
+	if err := h.pool.QueryRow(h.ctx, `SELECT count(*) FROM idempotent_records`).Scan(&left); err != nil {
 		t.Fatal(err)
 	}
 	twice, missing := h.count(keys)
 	t.Logf("%d pruned while %d keys ran: effects twice %d, missing %d; %d records left", pruned.Load(), again.Load(), twice, missing, left)
-	if twice+missing > 0 || left != len(keys) || pruned.Load() < expired-int64(len(keys)) {
+	if twice+missing > 0 || left != len(keys) || pruned.Load() < int64(expired-len(keys)) {
 		t.Errorf("want each effect once, and %d records left", len(keys))
 	}
 	for _, key := range keys {
-		if _, err := e.Get(context.Background(), key); errors.Is(err, idempotent.ErrNotFound) {
+		if _, err := e.Get(h.ctx, key); errors.Is(err, idempotent.ErrNotFound) {
 			t.Errorf("the record of %s was pruned", key)
 		}
 	}

@@ -17,8 +17,7 @@ import (
 
 // goose runs the same files: up, down and up again.
 func TestGooseRunsTheMigrations(t *testing.T) {
-	h := &harness{TB: t}
-	h.pool = h.connect(pgtest.Database(t))
+	h := openHarness(t, pgtest.Database(t))
 	files, err := fs.Sub(pg.Migrations, "migrations")
 	if err != nil {
 		t.Fatal(err)
@@ -29,7 +28,7 @@ func TestGooseRunsTheMigrations(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx := context.Background()
+	ctx := h.ctx
 	for range 2 {
 		if _, err := provider.Up(ctx); err != nil {
 			t.Fatal(err)
@@ -59,13 +58,13 @@ func BenchmarkSize(b *testing.B) {
 	value := fmt.Sprintf("%0100d", 1)
 	for b.Loop() {
 		for i := range records {
-			if _, err := e.Run(context.Background(), strconv.Itoa(i), func(context.Context, pgx.Tx) (string, error) { return value, nil }); err != nil {
+			if _, err := e.Run(h.ctx, strconv.Itoa(i), func(context.Context, pgx.Tx) (string, error) { return value, nil }); err != nil {
 				b.Fatal(err)
 			}
 		}
 	}
 	var size int64
-	if err := h.pool.QueryRow(context.Background(), `SELECT pg_total_relation_size('idempotent_records')`).Scan(&size); err != nil {
+	if err := h.pool.QueryRow(h.ctx, `SELECT pg_total_relation_size('idempotent_records')`).Scan(&size); err != nil {
 		b.Fatal(err)
 	}
 	b.ReportMetric(float64(size)/records, "bytes/record")

@@ -10,22 +10,27 @@ import (
 	"github.com/idempotent-go/idempotent/internal/redistest"
 )
 
-var (
-	kills  = flag.Int("kills", 80, "SIGKILLs inside fn")
-	pauses = flag.Int("pauses", 30, "pauses inside fn, longer than the lease")
-	cuts   = flag.Int("cuts", 100, "answers to COMMIT that are cut off")
-)
+// full makes the tests inject as many faults as docs/postgres.md reports, in minutes instead of seconds.
+var full = flag.Bool("full", false, "80 SIGKILLs, 30 pauses, 100 cut commits and 10,000 pruned records")
+
+// times is how often a fault is injected.
+func times(short, long int) int {
+	if *full {
+		return long
+	}
+	return short
+}
 
 // harms are done to a worker inside fn; another worker then runs the key.
 var harms = map[string]struct {
-	times *int
+	times [2]int // in short, in full
 	harm  func(t testing.TB, w *worker, other func())
 }{
-	"SIGKILL": {kills, func(_ testing.TB, w *worker, other func()) {
+	"SIGKILL": {[2]int{6, 80}, func(_ testing.TB, w *worker, other func()) {
 		w.signal(syscall.SIGKILL)
 		other()
 	}},
-	"pause beyond the lease": {pauses, func(t testing.TB, w *worker, other func()) {
+	"pause beyond the lease": {[2]int{4, 30}, func(t testing.TB, w *worker, other func()) {
 		w.signal(syscall.SIGSTOP)
 		other()
 		w.signal(syscall.SIGCONT)
@@ -44,7 +49,7 @@ func TestWorkersHarmedInsideFn(t *testing.T) {
 				first, second := start(), start()
 				defer func() { first.end(true); second.end(true) }()
 				harmed := 0
-				for i := range *h.times {
+				for i := range times(h.times[0], h.times[1]) {
 					key := fmt.Sprint(t.Name(), i)
 					keys = append(keys, key)
 					if !first.do(t, key) {
