@@ -165,7 +165,7 @@ func TestSealedPayloads(t *testing.T) {
 	var dump strings.Builder
 	for _, key := range rdb.Keys(t.Context(), "*").Val() {
 		if rdb.Type(t.Context(), key).Val() == "hash" {
-			dump.WriteString(fmt.Sprint(rdb.HGetAll(t.Context(), key).Val()))
+			fmt.Fprint(&dump, rdb.HGetAll(t.Context(), key).Val())
 		}
 	}
 	assert.Contains(t, dump.String(), "evt_a")

@@ -249,7 +249,7 @@ func (in *Inbox) respond(w http.ResponseWriter, answer *Answer, err error) (stat
 		status = http.StatusOK
 	}
 	w.WriteHeader(status)
-	_, _ = w.Write(answer.Body) // a sender that is gone delivers again
+	_, _ = w.Write(answer.Body) //nolint:gosec // the scheme's text, with nosniff; a sender that is gone delivers again
 	return status
 }
 

@@ -179,9 +179,9 @@ func testRedrive(s *suite) {
 }
 
 func testRedriveLeaves(s *suite) {
-	queued, erased := s.accept(), s.arrival()
+	queued := s.accept()
 	s.take(queued.Key)
-	erased = s.settled(webhook.Dead)
+	erased := s.settled(webhook.Dead)
 	n, err := s.Erase(s.Context(), []webhook.Ref{erased.Ref()}, step(""))
 	s.no(err)
 	s.equal("erased", n, 1)
