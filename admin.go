@@ -1,16 +1,14 @@
 package idempotent
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"time"
 
 	"github.com/idempotent-go/idempotent/idemcheck"
-	"github.com/idempotent-go/idempotent/internal/backoff"
 	"github.com/idempotent-go/idempotent/internal/record"
-	"github.com/idempotent-go/idempotent/internal/rediserr"
+	"github.com/idempotent-go/idempotent/internal/runctx"
 	"github.com/idempotent-go/idempotent/internal/store"
 )
 
@@ -20,12 +18,14 @@ import (
 // policy. Options are those of Run; WithNoWait, WithWaitTimeout, WithFingerprint and WithReport
 // have an effect.
 func (e *Executor[T]) Get(ctx context.Context, key string, opts ...RunOption) (T, error) {
-	cfg, err := e.configure(ctx, false, opts)
-	if err != nil {
-		var zero T
-		return zero, err
-	}
-	return e.replayed(ctx, key, cfg, e.core.get(ctx, key, cfg))
+	return watched(e.core.events, ctx, key, func(ctx context.Context, w *watch) (T, error) {
+		cfg, err := e.configure(ctx, false, opts, w)
+		if err != nil {
+			var zero T
+			return zero, err
+		}
+		return e.replayed(ctx, key, cfg, e.core.get(ctx, key, cfg))
+	})
 }
 
 // Peek says what is stored under key. It never runs anything and never waits.
@@ -40,7 +40,23 @@ func (e *Executor[T]) Peek(ctx context.Context, key string) (Status, error) {
 // is not known whether the key was forgotten: look at it before you call Forget again, since
 // somebody may have run fn anew. Forgetting an unknown key is no error.
 func (e *Executor[T]) Forget(ctx context.Context, key string) error {
-	return e.core.forget(ctx, key)
+	began := time.Now()
+	err := e.core.forget(ctx, key)
+	e.core.asked(ctx, Event{Kind: EventForgotten, Key: key, Duration: time.Since(began), Err: err})
+	return err
+}
+
+// asked tells observers of a Forget or a Resolve.
+func (c *core) asked(ctx context.Context, e Event) {
+	if len(c.observers) == 0 {
+		return
+	}
+	if e.Actor = string(c.owner.Get(record.FieldOwner)); ctx == nil {
+		ctx = context.Background()
+	} else if name, ok := runctx.Value(ctx, actorKey{}).(string); ok {
+		e.Actor = name
+	}
+	c.observe(ctx, e)
 }
 
 // Resolve records value as the outcome of key, for an operator who found out what an interrupted
@@ -52,7 +68,11 @@ func (e *Executor[T]) Forget(ctx context.Context, key string) error {
 // all the same. An outcome that is recorded already stays: ErrAlreadyRecorded. The options WithTTL,
 // WithFingerprint and WithAbsent have an effect.
 func (e *Executor[T]) Resolve(ctx context.Context, key string, value T, opts ...RunOption) (was Status, err error) {
-	cfg, err := e.configure(ctx, false, opts)
+	began := time.Now()
+	defer func() {
+		e.core.asked(ctx, Event{Kind: EventResolved, Key: key, Attempt: was.Attempt, Duration: time.Since(began), Err: err})
+	}()
+	cfg, err := e.configure(ctx, false, opts, nil)
 	if err != nil {
 		return was, err
 	}
@@ -74,6 +94,8 @@ type Status struct {
 	// Owner names the process that runs fn or, for StateAbandoned and StateInterrupted, that ran it last, as
 	// its WithOwner says.
 	Owner string
+	// Origin is the span of the call that runs fn, or ran it.
+	Origin Origin
 	// LeaseLeft is how long the owner's lease still lasts, for StateRunning.
 	LeaseLeft time.Duration
 	// TTLLeft is how long the record still lasts.
@@ -103,6 +125,9 @@ const (
 	// StateValueNotKept: fn succeeded, and its value could not be stored. Run returns
 	// ErrValueNotKept until Forget or Resolve.
 	StateValueNotKept
+	// StateUnreadable: what is stored is no record that this version reads. Run returns
+	// ErrCorruptRecord until Forget. Only an Inspector returns it.
+	StateUnreadable
 )
 
 var stateNames = [...]string{
@@ -114,6 +139,7 @@ var stateNames = [...]string{
 	StateFailed:      "failed",
 
 	StateValueNotKept: "done, value not kept",
+	StateUnreadable:   "unreadable",
 }
 
 func (s State) String() string {
@@ -167,6 +193,7 @@ func statusOfRecord(rec *record.Record, size int, ttl time.Duration) Status {
 		TTLLeft: max(0, ttl),
 		Size:    size,
 		Owner:   string(rec.Extensions.Get(record.FieldOwner)),
+		Origin:  originOf(rec),
 	}
 	switch {
 	case rec.Kind == record.KindRunning && ttl < 0: // without an expiry: nothing says that the owner is dead
@@ -206,7 +233,7 @@ func (c *core) get(ctx context.Context, key string, cfg *runConfig) sharedResult
 	case cfg.noWait:
 		return failure(&InProgressError{RetryAfter: f.left})
 	default:
-		w := &wait{core: &c.waiting, op: op, owner: f.rec.Token, read: (*locker).lookUp, claim: (*locker).lookUp}
+		w := &wait{core: &c.waiting, op: op, found: f.rec, read: (*locker).lookUp, claim: (*locker).lookUp}
 		if f, err = w.run(ctx); err != nil {
 			return failure(err)
 		}
@@ -234,59 +261,10 @@ func (c *core) forget(ctx context.Context, key string) error {
 	name := record.Name(c.namespace, key)
 	defer c.crowd.flights.Forget(key) // an answer under way may be the forgotten one
 	defer c.cache.Invalidate(key)     // also when what became of the command is not known
-	if err := c.remove(ctx, name); err != nil {
+	if err := c.store.Remove(ctx, name); err != nil {
 		return redisError(ErrUnavailable, err)
 	}
 	return nil
-}
-
-// remove deletes what is stored, and nothing else: when a deletion without a reply is repeated, or
-// arrives late, somebody may have run fn anew, and that must not run a third time.
-func (c *core) remove(ctx context.Context, name string) error {
-	got, err := c.store.Read(ctx, name)
-	strange := rediserr.IsWrongType(err)
-	if err != nil && !strange {
-		return err
-	}
-	seen, doubtful := store.HeadOf(got.Raw), false
-	pause := backoff.Backoff{First: 10 * time.Millisecond, Limit: time.Second}
-	for failures := 0; ; {
-		there, err := c.store.Forget(ctx, name, seen, strange)
-		switch {
-		case err == nil && (doubtful || len(there) == 0 || bytes.Equal(there, seen)):
-			return nil
-		case err == nil: // it went on since it was read
-			if seen = there; ctx.Err() != nil {
-				return ctx.Err()
-			}
-			continue
-		}
-		if failures++; failures == maxForgetting {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return err
-		case <-time.After(pause.Next()):
-		}
-		doubtful = true
-		got, failed := c.store.Read(ctx, name)
-		switch {
-		case failed != nil && !rediserr.IsWrongType(failed):
-			return err
-		case !sameExecution(store.HeadOf(got.Raw), seen):
-			return nil
-		}
-		seen = store.HeadOf(got.Raw)
-	}
-}
-
-// maxForgetting is how often a deletion that fails is sent.
-const maxForgetting = 4
-
-// sameExecution reports whether two records are of one owner.
-func sameExecution(a, b []byte) bool {
-	return bytes.Equal(a, b) || len(a) == record.HeadSize && len(b) == record.HeadSize && bytes.Equal(a[2:], b[2:])
 }
 
 // resolve replaces what is no outcome by one. It reads again when the record changes in between.

@@ -152,22 +152,3 @@ func decodeValue[T any](c Codec[T], rec *record.Record) (v T, err error) {
 	}
 	return v, nil
 }
-
-// isPlainData reports whether assigning a value of the type copies all of it: no pointers, slices, maps
-// or interfaces. Strings are immutable.
-func isPlainData(t reflect.Type) bool {
-	switch t.Kind() {
-	case reflect.Array:
-		return isPlainData(t.Elem())
-	case reflect.Struct:
-		for field := range t.Fields() {
-			if !isPlainData(field.Type) {
-				return false
-			}
-		}
-		return true
-	case reflect.String:
-		return true
-	}
-	return reflect.Bool <= t.Kind() && t.Kind() <= reflect.Complex128
-}

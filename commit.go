@@ -10,6 +10,7 @@ import (
 
 	"github.com/idempotent-go/idempotent/internal/backoff"
 	"github.com/idempotent-go/idempotent/internal/errtree"
+	"github.com/idempotent-go/idempotent/internal/guard"
 	"github.com/idempotent-go/idempotent/internal/lease"
 	"github.com/idempotent-go/idempotent/internal/record"
 	"github.com/idempotent-go/idempotent/internal/rediserr"
@@ -58,7 +59,7 @@ type execution struct {
 
 	ctx     context.Context // the caller's
 	fnCtx   context.Context // fn's
-	end     context.CancelCauseFunc
+	cancel  context.CancelCauseFunc
 	inner   *runContext
 	began   time.Time // fn
 	ended   time.Time // fn
@@ -98,7 +99,7 @@ type commit struct {
 	rec   *record.Record
 	raw   []byte
 	ttl   time.Duration
-	began time.Time
+	start time.Time
 	done  chan struct{} // receives once, when stored and err are set
 	timer *time.Timer
 	last  atomic.Pointer[error] // why the last try failed
@@ -130,7 +131,7 @@ var (
 // its effect. It returns once the outcome is stored, refused, or has been tried for commitWait.
 func (p *execution) commit(rec *record.Record, raw []byte, notKept error) {
 	c := p.newCommit()
-	c.execution, c.rec, c.raw, c.ttl, c.began = p, rec, raw, p.op.cfg.recordTTL(rec.Outcome), time.Now()
+	c.execution, c.rec, c.raw, c.ttl, c.start = p, rec, raw, p.op.cfg.recordTTL(rec.Outcome), time.Now()
 	wait := p.commitWait()
 	c.timer.Reset(wait + commitGrace)
 	go c.run()
@@ -200,7 +201,7 @@ func (p *execution) committed(rec *record.Record, size int, stored bool, err, no
 		p.lead.settle(sharedResult{rec: rec, stored: true, source: Executed})
 	}
 	if event.Kind == EventCommitFailed {
-		p.logger.Error("idempotent: outcome not recorded", "key", p.op.key, "namespace", p.namespace, "error", rediserr.Text(event.Err))
+		p.logger.ErrorContext(p.fnCtx, "idempotent: outcome not recorded", "key", p.op.key, "namespace", p.namespace, "error", rediserr.Text(event.Err))
 	}
 	p.observe(p.ctx, event)
 }
@@ -210,7 +211,7 @@ func (c *commit) run() {
 	returned := false
 	defer func() {
 		if !returned { // a hook of the client ended the goroutine
-			go c.retry(errGoroutineEnded)
+			go c.retry(guard.ErrExited)
 		}
 	}()
 	err := c.try(context.WithoutCancel(c.ctx))
@@ -249,17 +250,17 @@ func (c *commit) claimed() []byte {
 
 // retry repeats a commit that failed with err until the retry window ends.
 func (c *commit) retry(err error) {
-	ctx, cancel := context.WithDeadline(context.WithoutCancel(c.ctx), c.began.Add(c.commitRetryWindow()))
+	ctx, cancel := context.WithDeadline(context.WithoutCancel(c.ctx), c.start.Add(c.commitRetryWindow()))
 	defer cancel()
 	c.op.via = nil // the other calls of RunMany may be over
 	failed := func(err error) {
-		c.logger.Warn("idempotent: commit failed, retrying", "key", c.op.key, "namespace", c.namespace, "error", rediserr.Text(err))
-		_ = apart(func() error {
+		c.logger.WarnContext(c.fnCtx, "idempotent: commit failed, retrying", "key", c.op.key, "namespace", c.namespace, "error", rediserr.Text(err))
+		_ = guard.Call(func() error {
 			c.observe(context.WithoutCancel(c.ctx), Event{Kind: EventCommitRetried, Key: c.op.key, Attempt: int(c.rec.Attempt), Size: len(c.raw), Err: err})
 			return nil
 		})
 	}
-	c.err = backoff.Resume(ctx, err, func() error { return apart(func() error { return c.try(ctx) }) }, failed)
+	c.err = backoff.Resume(ctx, err, func() error { return guard.Call(func() error { return c.try(ctx) }) }, failed)
 	c.done <- struct{}{}
 }
 
@@ -304,7 +305,7 @@ func (p *execution) isUnknown(r *fnResult) (unknown bool, hookErr *HookError) {
 	if !p.contextEnded(err) {
 		return false, nil
 	}
-	return isCutShort(err, context.Cause(p.fnCtx)) || !p.errors.covers(err), nil
+	return isCutShort(err, context.Cause(p.fnCtx)) || !p.errors.known.Covers(err), nil
 }
 
 // contextEnded reports whether fn's context had ended when fn returned err, or was about to.

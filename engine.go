@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/idempotent-go/idempotent/internal/checkup"
+	"github.com/idempotent-go/idempotent/internal/errtree"
+	"github.com/idempotent-go/idempotent/internal/guard"
 	"github.com/idempotent-go/idempotent/internal/lease"
 	"github.com/idempotent-go/idempotent/internal/lifecycle"
 	"github.com/idempotent-go/idempotent/internal/pipeline"
@@ -13,6 +15,7 @@ import (
 	"github.com/idempotent-go/idempotent/internal/record"
 	"github.com/idempotent-go/idempotent/internal/release"
 	"github.com/idempotent-go/idempotent/internal/replaycache"
+	"github.com/idempotent-go/idempotent/internal/seam"
 	"github.com/idempotent-go/idempotent/internal/store"
 )
 
@@ -30,9 +33,14 @@ type core struct {
 func newCore(cfg *config, s *store.Store, codec record.CodecID, encode func(any) ([]byte, error)) *core {
 	duration := cfg.lease.Truncate(time.Millisecond)
 	s.CacheChannel = replaycache.Channel(cfg.namespace)
-	logger := guardLogger(cfg.logger)
+	logger := guard.Logger(cfg.logger)
+	observers := cfg.observers
+	if o, ok := cfg.tracer.(Observer); ok {
+		observers = append([]Observer{o}, observers...)
+	}
 	l := &locker{
-		events:   &events{namespace: cfg.namespace, observers: cfg.observers, logger: logger},
+		events:   &events{namespace: cfg.namespace, observers: observers, tracer: cfg.tracer, logger: logger},
+		keyspace: &keyspace{namespace: cfg.namespace, identity: s.Identity},
 		group:    lifecycle.NewGroup(),
 		lease:    duration,
 		store:    s,
@@ -53,7 +61,7 @@ func newCore(cfg *config, s *store.Store, codec record.CodecID, encode func(any)
 		},
 	}
 	c.defaults.derive(duration)
-	c.runner.renewer = lease.NewRenewer(s, duration, c.runner.leaseRenewed, c.runner.leaseLost, logger)
+	c.runner.renewer = lease.NewRenewer(s, duration, &c.runner, logger)
 	if cfg.cached {
 		l.cache = replaycache.New(cfg.cacheEntries, s, logger)
 	}
@@ -82,6 +90,9 @@ func (c *core) run(ctx context.Context, key string, cfg *runConfig, fn untypedFn
 	}
 	op := c.newOperation(key, cfg, nested, f.began)
 	op.via, op.followed, op.lead.call = via, joined, call
+	if c.tracer != nil {
+		op.extensions = c.withOrigin(ctx, key, op.extensions)
+	}
 	return c.lead(ctx, op, &op.lead, fn)
 }
 
@@ -112,7 +123,7 @@ func (c *core) begin(ctx context.Context, key string) (nested bool, err error) {
 
 // admit counts a run in, unless the executor is closed or the run would wait for itself.
 func (c *core) admit(ctx context.Context, key string) (nested bool, err error) {
-	nested, same := c.executing(ctx, key)
+	nested, same := c.keyspace.executing(ctx, key)
 	switch {
 	case same:
 		return nested, &InProgressError{}
@@ -207,5 +218,30 @@ func concernsAll(err error) bool {
 // cached is what the cache answers, if it can.
 func (c *core) cached(key string) (s sharedResult, hit bool) {
 	rec := c.cache.Get(key)
-	return sharedResult{rec: rec, stored: true, shared: true, source: Replayed}, rec != nil
+	return sharedResult{rec: rec, stored: true, shared: true, source: Cached}, rec != nil
+}
+
+// Package pg records errors as this package does.
+func init() {
+	seam.CheckRegistry = func(registry any) error { return registry.(*ErrorRegistry).err }
+	seam.EncodeError = func(registry any, err error, lost func(string)) []byte {
+		return registry.(*ErrorRegistry).encode(err, lost)
+	}
+	seam.DecodeError = func(registry any, rec *record.Record, lost func(string)) error {
+		return registry.(*ErrorRegistry).decode(rec, lost)
+	}
+	seam.CodecID = codecOf
+	seam.IsUnknown = func(err error) bool {
+		marked := false
+		errtree.Walk(err, func(node error) bool {
+			_, marked = node.(*unknownError) //nolint:errorlint // one node of the tree that Walk visits
+			return !marked
+		})
+		return marked || errtree.Contains(err, notOutcomes...)
+	}
+	seam.WithRunInfo = func(ctx context.Context, namespace, key string) context.Context {
+		x := &runContext{info: RunInfo{Namespace: namespace, Key: key, Attempt: 1}}
+		x.outer, _ = ctx.Value(runContextKey{}).(*runContext)
+		return context.WithValue(ctx, runContextKey{}, x)
+	}
 }

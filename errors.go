@@ -236,16 +236,6 @@ func panicCause(v any) error {
 	return fmt.Errorf("panic: %v", v)
 }
 
-// errorText is err.Error(), also for an error whose method panics, as that of a nil pointer may.
-func errorText(err error) (text string) {
-	defer func() {
-		if recover() != nil {
-			text = fmt.Sprintf("error of type %T, whose Error method panics", err)
-		}
-	}()
-	return err.Error()
-}
-
 // contextError returns the error of ctx, with its cause where that is another one.
 func contextError(ctx context.Context) error {
 	err, cause := ctx.Err(), context.Cause(ctx)

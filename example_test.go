@@ -431,7 +431,7 @@ func ExampleWithObserver() {
 	mu.Lock()
 	defer mu.Unlock()
 	fmt.Println(events)
-	// Output: map[claimed:1 executed:1 recorded:1 replayed:2]
+	// Output: map[claimed:1 executed:1 recorded:1 replayed:2 returned:3]
 }
 
 // Hooks see what one caller gets, and may change it; the record stays as it was.

@@ -18,33 +18,55 @@ func (c *runner) errorLost(code string) {
 	c.logger.Warn("idempotent: registered error not stored or not restored", "code", code, "namespace", c.namespace)
 }
 
-func (c *runner) leaseRenewed(l *lease.Lease) {
-	c.observe(context.Background(), Event{Kind: EventRenewed, Key: l.Key, Attempt: int(l.Attempt)})
+// LeaseRenewed implements lease.Events.
+func (c *runner) LeaseRenewed(l *lease.Lease, left time.Duration, err error) {
+	e := Event{Kind: EventRenewed, Key: l.Key, Attempt: int(l.Attempt), Left: left, Lease: l.Duration, Err: err}
+	if err != nil {
+		e.Kind = EventRenewalFailed
+	}
+	c.observe(l.Context, e)
 }
 
-func (c *runner) leaseLost(l *lease.Lease) {
-	c.logger.Warn("idempotent: lease lost while fn runs", "key", l.Key, "namespace", c.namespace, "attempt", int(l.Attempt))
-	c.observe(context.Background(), Event{Kind: EventLeaseLost, Key: l.Key, Attempt: int(l.Attempt), Err: ErrLeaseLost})
+// LeaseLost implements lease.Events.
+func (c *runner) LeaseLost(l *lease.Lease) {
+	c.logger.WarnContext(l.Context, "idempotent: lease lost while fn runs", "key", l.Key, "namespace", c.namespace, "attempt", int(l.Attempt))
+	c.observe(l.Context, Event{Kind: EventLeaseLost, Key: l.Key, Attempt: int(l.Attempt), Err: ErrLeaseLost})
 }
 
 // execute runs fn as the owner of the operation, and records its outcome.
 func (c *runner) execute(ctx context.Context, op *operation, lead *leadership, l *lease.Lease, fn untypedFn) result {
 	p := &execution{runner: c, op: op, lead: lead, lease: l, fn: fn, ctx: ctx}
-	p.inner = &runContext{info: RunInfo{Namespace: c.namespace, Key: op.key, Attempt: int(l.Attempt)}, by: c.locker}
+	p.inner = &runContext{info: RunInfo{Namespace: c.namespace, Key: op.key, Attempt: int(l.Attempt)}, by: c.keyspace}
 	p.inner.outer, _ = runctx.Value(ctx, runContextKey{}).(*runContext)
-	base := ctx
+	base := p.startTrace()
 	if op.cfg.detached {
-		base = context.WithoutCancel(ctx)
+		base = context.WithoutCancel(base)
 	}
-	p.fnCtx, p.end = context.WithCancelCause(context.WithValue(base, runContextKey{}, p.inner))
-	l.Key = op.key
+	p.fnCtx, p.cancel = context.WithCancelCause(context.WithValue(base, runContextKey{}, p.inner))
+	l.Key, l.Context = op.key, p.fnCtx
 	c.renewer.Keep(l, p)
 	lead.call.Publish(flightState{phase: phaseRunning, fingerprint: op.fingerprint, lease: l})
 	p.observeClaimed()
 	if op.cfg.detached {
 		return p.runDetached()
 	}
-	return p.start()
+	return p.begin()
+}
+
+// startTrace returns the context of fn's span. It gives the key up if the tracer ends the goroutine.
+func (p *execution) startTrace() (ctx context.Context) {
+	if p.tracer == nil {
+		return p.ctx
+	}
+	returned := false
+	defer func() {
+		if !returned {
+			p.releaseInBackground(p.op, p.lease.Attempt)
+		}
+	}()
+	ctx = p.start(Tracer.StartExecution, p.ctx, p.inner.info)
+	returned = true
+	return ctx
 }
 
 // observeClaimed gives the key up if the observer ends the goroutine: the lease would be renewed for
@@ -53,7 +75,7 @@ func (p *execution) observeClaimed() {
 	returned := false
 	defer func() {
 		if !returned {
-			p.dropUnbegun()
+			p.dropUnbegun(errExited)
 		}
 	}()
 	p.observe(p.ctx, Event{Kind: EventClaimed, Key: p.op.key, Attempt: int(p.lease.Attempt)})
@@ -61,25 +83,26 @@ func (p *execution) observeClaimed() {
 }
 
 // dropUnbegun gives up a key whose fn does not begin.
-func (p *execution) dropUnbegun() {
-	p.end(context.Canceled)
+func (p *execution) dropUnbegun(why error) {
+	p.cancel(context.Canceled)
 	p.renewer.Drop(p.lease)
 	p.releaseInBackground(p.op, p.lease.Attempt)
 	p.lead.handOver(flightState{})
+	p.end(Tracer.EndExecution, p.fnCtx, Event{Kind: EventExecuted, Key: p.op.key, Attempt: int(p.lease.Attempt), Err: why})
 }
 
 // LeaseLost ends fn's context. Another caller of this process leads from now on, since fn may never
 // return.
 func (p *execution) LeaseLost() {
-	p.end(ErrLeaseLost)
+	p.cancel(ErrLeaseLost)
 	p.lead.handOver(flightState{})
 }
 
-// start runs fn if its lease still holds. The process may have been slow since the reply to the claim,
+// begin runs fn if its lease still holds. The process may have been slow since the reply to the claim,
 // and another one may own the key by now; this is the last moment to find out.
-func (p *execution) start() result {
+func (p *execution) begin() result {
 	if !p.lease.Holds() { //nolint:errorlint // a caller's cause may wrap the loss of another lease
-		p.dropUnbegun()
+		p.dropUnbegun(errLate)
 		return result{sharedResult: failure(redisError(ErrUnavailable, errLate))}
 	}
 	return result{own: p.runFn()}
@@ -154,9 +177,9 @@ var (
 func (p *execution) runDetached() result {
 	done := make(chan result, 1)
 	p.group.Go(func() {
-		res := result{own: &ownResult{exited: true}} // unless start returns
+		res := result{own: &ownResult{exited: true}} // unless begin returns
 		defer func() { done <- res }()
-		res = p.start()
+		res = p.begin()
 	})
 	select {
 	case res := <-done:
@@ -192,17 +215,25 @@ func (p *execution) conclude() {
 	p.inner.over.Store(true)
 	lost := p.renewer.FnReturned(p.lease)
 	unknown, hookErr := p.isUnknown(r)
-	p.end(context.Canceled)
+	p.cancel(context.Canceled)
 	p.out = ownResult{value: r.value, fnErr: r.err, attempt: p.lease.Attempt, panicked: r.panicked, hookErr: hookErr}
 	defer p.finish(r, lost, unknown) // also if the observer ends the goroutine
-	p.observe(p.ctx, Event{Kind: EventExecuted, Key: p.op.key, Attempt: int(p.lease.Attempt), Duration: p.ended.Sub(p.began), Err: r.cause()})
+	if w := p.op.cfg.watch; w != nil {
+		w.panicked.Store(r.panicked)
+		e := Event{Kind: EventExecuted, Key: p.op.key, Attempt: int(p.lease.Attempt), Duration: p.ended.Sub(p.began), Err: r.cause()}
+		if r.exited {
+			e.Err = errExited
+		}
+		defer p.end(Tracer.EndExecution, p.fnCtx, e)
+		p.observe(p.ctx, e)
+	}
 }
 
 // finish commits, releases or abandons the execution in Redis, and publishes the result to local
 // followers. lost says that the lease was lost before fn returned.
 func (p *execution) finish(r *fnResult, lost, unknown bool) {
 	if r.panicked != nil && p.op.cfg.detached {
-		p.logger.Error("idempotent: detached fn panicked", "key", p.op.key, "namespace", p.namespace, "stack", string(r.panicked.Stack))
+		p.logger.ErrorContext(p.fnCtx, "idempotent: detached fn panicked", "key", p.op.key, "namespace", p.namespace, "stack", string(r.panicked.Stack))
 	}
 	switch {
 	case r.exited:
@@ -256,7 +287,7 @@ func (p *execution) doneRecord(outcome record.Outcome) *record.Record {
 // why. Without a record, the next caller would run fn again.
 func (p *execution) recordWithoutValue(why error) {
 	rec := p.doneRecord(record.OutcomeValueNotKept)
-	p.logger.Error("idempotent: value not kept", "key", p.op.key, "namespace", p.namespace, "error", why.Error())
+	p.logger.ErrorContext(p.fnCtx, "idempotent: value not kept", "key", p.op.key, "namespace", p.namespace, "error", why.Error())
 	p.commit(rec, rec.Encode(), why)
 	if p.out.err == nil {
 		p.out.err = &causeError{text: ErrNotRecorded.Error() + ": " + why.Error(), sentinel: ErrNotRecorded, cause: why}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/idempotent-go/idempotent/internal/pipeline"
 	"github.com/idempotent-go/idempotent/internal/record"
+	"github.com/idempotent-go/idempotent/internal/shape"
 	"github.com/idempotent-go/idempotent/internal/store"
 )
 
@@ -68,7 +69,7 @@ func New[T any](client redis.UniversalClient, namespace string, opts ...Option) 
 		core:      newCore(&cfg, store.New(client, cfg.messageLimit, cfg.ack), codecOf(codec.Codec), encode),
 		codec:     codec.Codec,
 		hooks:     hooks,
-		shareable: isPlainData(reflect.TypeFor[T]()),
+		shareable: shape.IsPlain(reflect.TypeFor[T]()),
 		unchecked: cfg.unchecked,
 	}, nil
 }
@@ -95,16 +96,18 @@ func (e *Executor[T]) Run(ctx context.Context, key string, fn func(ctx context.C
 
 // run is a Run whose commands go through via, nil for the client.
 func (e *Executor[T]) run(ctx context.Context, key string, fn func(ctx context.Context) (T, error), opts []RunOption, via pipeline.Processor) (T, error) {
-	cfg, err := e.configure(ctx, fn == nil, opts)
-	if err != nil {
-		var zero T
-		return zero, err
-	}
-	res := e.core.run(ctx, key, cfg, typedFn[T](fn), via)
-	if res.own != nil {
-		return e.executed(ctx, key, cfg, res.own)
-	}
-	return e.replayed(ctx, key, cfg, res.sharedResult)
+	return watched(e.core.events, ctx, key, func(ctx context.Context, w *watch) (T, error) {
+		cfg, err := e.configure(ctx, fn == nil, opts, w)
+		if err != nil {
+			var zero T
+			return zero, err
+		}
+		res := e.core.run(ctx, key, cfg, typedFn[T](fn), via)
+		if res.own != nil {
+			return e.executed(ctx, key, cfg, res.own)
+		}
+		return e.replayed(ctx, key, cfg, res.sharedResult)
+	})
 }
 
 // A typedFn is fn as the core runs it. The interface costs nothing until then.
@@ -118,22 +121,27 @@ func (f typedFn[T]) run(ctx context.Context) (any, error) {
 	return value, nil
 }
 
-func (e *Executor[T]) configure(ctx context.Context, nilFn bool, opts []RunOption) (*runConfig, error) {
+// configure returns the options of one call. Those of a watched call are the watch's.
+func (e *Executor[T]) configure(ctx context.Context, nilFn bool, opts []RunOption, w *watch) (*runConfig, error) {
 	if nilFn {
 		return nil, invalid("Run", "fn", "nil", "a function")
 	}
 	if ctx == nil {
 		return nil, invalid("Run", "ctx", "nil", "a context")
 	}
-	if len(opts) == 0 {
+	if len(opts) == 0 && w == nil {
 		return &e.core.defaults, nil
 	}
 	cfg := e.core.defaults
+	cfg.watch = w
 	for i, o := range opts {
 		if o == nil {
 			return nil, invalid("Run", fmt.Sprintf("option %d", i), "nil", "a RunOption")
 		}
 		o.applyRun(&cfg)
+	}
+	if w != nil {
+		w.ttl = cfg.ttl
 	}
 	cfg.derive(e.core.lease)
 	return &cfg, validateRun(&cfg)
@@ -160,7 +168,7 @@ func (e *Executor[T]) replayed(ctx context.Context, key string, cfg *runConfig, 
 	if s.rec != nil && s.rec.Outcome == record.OutcomeValue {
 		value, err = e.decode(&s)
 	}
-	if cfg.report != nil {
+	if cfg.report != nil || cfg.watch != nil {
 		cfg.fillReports(s.report(err))
 	}
 	switch {
@@ -188,6 +196,20 @@ func (e *Executor[T]) decode(s *sharedResult) (T, error) {
 		s.rec.Decoded.Store(value)
 	}
 	return value, err
+}
+
+// hook calls f, one of Hooks, with in. A nil f returns in.
+func hook[V any](name string, f func(context.Context, string, V) V, ctx context.Context, key string, in V) (out V, err error) {
+	if f == nil {
+		return in, nil
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			given, _ := any(in).(error)
+			out, err = in, &HookError{Hook: name, Value: p, Err: given}
+		}
+	}()
+	return f(ctx, key, in), nil
 }
 
 func errorHook(name string, f func(context.Context, string, error) error, ctx context.Context, key string, err error) error {

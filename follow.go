@@ -61,6 +61,9 @@ func (c *crowd) joinOptions(cfg *runConfig, began time.Time) (m flight.JoinOptio
 func (c *crowd) follow(ctx context.Context, key string, cfg *runConfig, f *joiner, s *sharedResult) (over bool) {
 	if len(c.observers) > 0 {
 		c.observeJoined(ctx, key, &f.Follower)
+		defer func() {
+			c.observe(ctx, Event{Kind: EventJoinEnded, Key: key, Duration: time.Since(f.began), Err: s.err})
+		}()
 	}
 	closing := c.closingOf(f.nested)
 	for look := len(c.observers) > 0 || cfg.mayLeaveEarly(); ; look = true {

@@ -22,6 +22,7 @@ import (
 // the commands through the store, and never runs fn.
 type locker struct {
 	*events
+	keyspace *keyspace
 	group    *lifecycle.Group
 	lease    time.Duration
 	store    *store.Store
@@ -312,7 +313,7 @@ func (c *locker) takeOver(ctx context.Context, op *operation, dead claimResult) 
 		}
 		return claimResult{}, storeError(ctx, err)
 	case taken:
-		c.observe(ctx, Event{Kind: EventInterrupted, Key: op.key, Attempt: int(dead.rec.Attempt)})
+		c.observe(ctx, Event{Kind: EventInterrupted, Key: op.key}.about(dead.rec))
 	}
 	switch {
 	case taken && refuse:

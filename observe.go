@@ -5,14 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
-	"regexp"
-	"strings"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/idempotent-go/idempotent/internal/record"
-	"github.com/idempotent-go/idempotent/internal/rediserr"
 )
 
 // Hooks see what a caller of Run gets, and may change it for that caller alone: what is recorded
@@ -31,8 +27,8 @@ type Hooks[T any] struct {
 }
 
 // An Observer is told what an executor does. Observe is called in the executor's own goroutines,
-// many at once, so it must be quick and must not call the executor. If it panics, that is logged
-// and nothing else happens.
+// many at once, so it must be quick and must not call the executor. ctx is that of the call or, for events
+// about the lease, of its fn. If Observe panics, that is logged and nothing else happens.
 type Observer interface {
 	Observe(ctx context.Context, event Event)
 }
@@ -43,19 +39,119 @@ type ObserverFunc func(ctx context.Context, event Event)
 // Observe calls f.
 func (f ObserverFunc) Observe(ctx context.Context, event Event) { f(ctx, event) }
 
-// An Event is one thing an executor did.
+// A Tracer makes spans. Its methods are called like Observe; a context that they return must be derived from
+// theirs. A Tracer that is an Observer too gets the events, before other observers.
+type Tracer interface {
+	// StartRun is called when a Run, a Get or a call of RunMany begins, with Attempt 0. The context that it returns
+	// is that of the call and all its events.
+	StartRun(ctx context.Context, run RunInfo) context.Context
+	// EndRun is called when the call returns, with the context from StartRun and the EventReturned.
+	EndRun(ctx context.Context, end Event)
+	// StartExecution is called before fn begins. fn's context is derived from the one that it returns.
+	StartExecution(ctx context.Context, run RunInfo) context.Context
+	// EndExecution is called when fn has ended, with fn's context and the EventExecuted.
+	EndExecution(ctx context.Context, end Event)
+	// Origin returns what records of this call's execution say about its trace, at 27 bytes each; the zero Origin
+	// for a span that is not sampled. ctx is the one from StartRun.
+	Origin(ctx context.Context) Origin
+}
+
+// An Origin identifies the span of the call that runs fn, as W3C Trace Context does
+// (https://www.w3.org/TR/trace-context/). The zero Origin says that there is none.
+type Origin struct {
+	TraceID [16]byte
+	SpanID  [8]byte
+	Flags   byte
+}
+
+// An Event is one thing an executor did. Fields that its kind does not mention are zero.
 type Event struct {
 	Kind      EventKind
 	Namespace string
 	Key       string
 	// Attempt is the number of the execution in question, 0 where none is.
 	Attempt int
+	// Source says who ran fn, for EventReturned and EventReplayed.
+	Source Source
 	// Duration is how long it took, for the kinds that say so.
 	Duration time.Duration
+	// Age is how long ago the outcome was recorded, by the clocks of two processes, and TTL the call's WithTTL: for
+	// EventReplayed and, if another call ran fn, EventReturned.
+	Age, TTL time.Duration
+	// Left is what was left of a lease when the reply to its renewal arrived, and Lease its length.
+	Left, Lease time.Duration
 	// Size is the size of the record in bytes, for EventRecorded.
 	Size int
+	// Owner and Origin say which process and which call run fn, or ran it, as far as the record does: for
+	// EventWaitStarted, EventReplayed, and the EventInterrupted of another process's execution.
+	Owner  string
+	Origin Origin
+	// Actor is who asked, for EventForgotten and EventResolved: see ContextWithActor.
+	Actor string
 	// Err is the error, for the kinds that say so. It may hold what fn's error holds.
 	Err error
+}
+
+// about adds what rec says about its execution.
+func (e Event) about(rec *record.Record) Event {
+	if rec != nil {
+		e.Attempt, e.Owner, e.Origin = int(rec.Attempt), string(rec.Extensions.Get(record.FieldOwner)), originOf(rec)
+	}
+	return e
+}
+
+func originOf(rec *record.Record) (o Origin) {
+	o.TraceID, o.SpanID, o.Flags = rec.Extensions.Origin()
+	return o
+}
+
+// A Report says where a result came from.
+type Report struct {
+	// Source is 0 when Run returned no outcome of fn.
+	Source Source
+	// Attempt is the number of the execution the outcome comes from, 1 for the first.
+	Attempt int
+	// Final reports whether the next call with this key gets the same: the outcome is recorded, or the
+	// error stays until the record expires or an operator acts. A worker acknowledges its job if it is
+	// true, and has it delivered again if it is false.
+	Final bool
+	// RecordedAt is when the outcome was recorded, by the clock of the process that ran fn; zero
+	// when it was not.
+	RecordedAt time.Time
+}
+
+// A Source says who ran the fn whose outcome a caller got.
+type Source uint8
+
+const (
+	// Executed: this call ran fn.
+	Executed Source = iota + 1
+	// Replayed: the outcome was in Redis already.
+	Replayed
+	// Joined: another call in this process ran fn while this one waited.
+	Joined
+	// Waited: another process ran fn while this call waited.
+	Waited
+	// Cached: the outcome was in the replay cache of this process.
+	Cached
+)
+
+func (s Source) String() string {
+	switch s {
+	case 0:
+		return "none"
+	case Executed:
+		return "executed"
+	case Replayed:
+		return "replayed"
+	case Joined:
+		return "joined"
+	case Waited:
+		return "waited"
+	case Cached:
+		return "cached"
+	}
+	return fmt.Sprintf("Source(%d)", uint8(s))
 }
 
 // An EventKind says what happened.
@@ -71,7 +167,7 @@ const (
 	EventRecorded
 	// EventReleased: the execution ended with an Err that is not recorded: an ignored one.
 	EventReleased
-	// EventReplayed: a caller got a recorded outcome.
+	// EventReplayed: a caller got an outcome of another call's fn.
 	EventReplayed
 	// EventJoined: a caller waits for another one in this process.
 	EventJoined
@@ -91,6 +187,17 @@ const (
 	EventCommitRetried
 	// EventCommitFailed: storing the outcome was given up or refused, because of Err.
 	EventCommitFailed
+	// EventReturned: a Run, a Get or a call of RunMany returned after Duration with Err; a panic of fn is a *PanicError.
+	// It is the one event of every call, and the last.
+	EventReturned
+	// EventJoinEnded: a wait for another caller in this process is over after Duration; Err is as for EventWaitEnded.
+	EventJoinEnded
+	// EventRenewalFailed: extending the lease failed with Err. It is tried again until the lease ends.
+	EventRenewalFailed
+	// EventForgotten: Forget returned Err after Duration.
+	EventForgotten
+	// EventResolved: Resolve returned Err after Duration. Attempt is that of the execution found.
+	EventResolved
 )
 
 var eventNames = [...]string{
@@ -107,6 +214,11 @@ var eventNames = [...]string{
 	EventInterrupted:   "interrupted",
 	EventCommitRetried: "commit retried",
 	EventCommitFailed:  "commit failed",
+	EventReturned:      "returned",
+	EventJoinEnded:     "join ended",
+	EventRenewalFailed: "renewal failed",
+	EventForgotten:     "forgotten",
+	EventResolved:      "resolved",
 }
 
 func (k EventKind) String() string {
@@ -116,28 +228,11 @@ func (k EventKind) String() string {
 	return eventNames[k]
 }
 
-var ownerPattern = regexp.MustCompile(`^[ -~]{1,64}$`)
-
-// processName is the default of WithOwner.
-var processName = sync.OnceValue(func() string {
-	host, err := os.Hostname()
-	host = strings.Map(func(r rune) rune {
-		if r <= ' ' || r > '~' {
-			return '_'
-		}
-		return r
-	}, host)
-	if err != nil || host == "" {
-		host = "unknown"
-	}
-	pid := fmt.Sprintf(":%d", os.Getpid())
-	return host[:min(len(host), record.MaxOwnerSize-len(pid))] + pid
-})
-
-// events tells observers and the log what an executor does.
+// events tells observers, the tracer and the log what an executor does.
 type events struct {
 	namespace string
 	observers []Observer
+	tracer    Tracer // may be nil
 	logger    *slog.Logger
 }
 
@@ -154,61 +249,93 @@ func (c *events) observe(ctx context.Context, e Event) {
 }
 
 func (c *events) tell(ctx context.Context, o Observer, e Event) {
-	defer func() {
-		if p := recover(); p != nil { // without its text, which may be that of fn's error
-			c.logger.ErrorContext(ctx, "idempotent: observer panicked", "event", e.Kind.String(), "key", e.Key, "panic", fmt.Sprintf("a %T", p))
-		}
-	}()
+	defer c.recoverFrom(ctx, "observer", e.Kind.String(), e.Key)
 	o.Observe(ctx, e)
 }
 
-// guardLogger returns a logger that cannot harm a run: a handler that panics or ends its goroutine loses
-// its own line and nothing else.
-func guardLogger(logger *slog.Logger) *slog.Logger { return slog.New(guardedHandler{logger}) }
-
-type guardedHandler struct{ logger *slog.Logger }
-
-func (h guardedHandler) Enabled(ctx context.Context, level slog.Level) (on bool) {
-	_ = apart(func() error { on = h.logger.Enabled(ctx, level); return nil })
-	return on
-}
-
-func (h guardedHandler) Handle(ctx context.Context, r slog.Record) error {
-	return apart(func() error { return h.logger.Handler().Handle(ctx, r) })
-}
-
-func (h guardedHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return guardedHandler{slog.New(h.logger.Handler().WithAttrs(attrs))}
-}
-
-func (h guardedHandler) WithGroup(name string) slog.Handler {
-	return guardedHandler{slog.New(h.logger.Handler().WithGroup(name))}
-}
-
-var errGoroutineEnded = errors.New("a hook ended its goroutine")
-
-// apart runs f in a goroutine of its own, and returns an error if f panics or ends that goroutine.
-func apart(f func() error) error {
-	done := make(chan error, 1)
-	go func() {
-		err := errGoroutineEnded
-		defer func() { done <- err }()
-		defer rediserr.RecoverTo(&err)
-		err = f()
-	}()
-	return <-done
-}
-
-// hook calls f, one of Hooks, with in. A nil f returns in.
-func hook[V any](name string, f func(context.Context, string, V) V, ctx context.Context, key string, in V) (out V, err error) {
-	if f == nil {
-		return in, nil
+// recoverFrom logs a panic without its text, which may be that of fn's error.
+func (c *events) recoverFrom(ctx context.Context, who, event, key string) {
+	if p := recover(); p != nil {
+		c.logger.ErrorContext(ctx, "idempotent: "+who+" panicked", "event", event, "key", key, "panic", fmt.Sprintf("a %T", p))
 	}
-	defer func() {
-		if p := recover(); p != nil {
-			given, _ := any(in).(error)
-			out, err = in, &HookError{Hook: name, Value: p, Err: given}
-		}
-	}()
-	return f(ctx, key, in), nil
+}
+
+// start calls StartRun or StartExecution. If that panics, ctx goes on without a span.
+func (c *events) start(f func(Tracer, context.Context, RunInfo) context.Context, ctx context.Context, run RunInfo) (started context.Context) {
+	if c.tracer == nil {
+		return ctx
+	}
+	started = ctx
+	defer c.recoverFrom(ctx, "tracer", "start", run.Key)
+	if spanned := f(c.tracer, ctx, run); spanned != nil {
+		return spanned
+	}
+	return ctx
+}
+
+// end calls EndRun or EndExecution.
+func (c *events) end(f func(Tracer, context.Context, Event), ctx context.Context, e Event) {
+	if c.tracer == nil {
+		return
+	}
+	e.Namespace = c.namespace
+	defer c.recoverFrom(ctx, "tracer", e.Kind.String(), e.Key)
+	f(c.tracer, ctx, e)
+}
+
+// withOrigin adds the origin of the call to the extensions of its records.
+func (c *events) withOrigin(ctx context.Context, key string, e record.Extensions) (with record.Extensions) {
+	with = e
+	defer c.recoverFrom(ctx, "tracer", "origin", key)
+	if o := c.tracer.Origin(ctx); o != (Origin{}) {
+		return e.WithOrigin(o.TraceID, o.SpanID, o.Flags)
+	}
+	return e
+}
+
+// A watch is one call as observers and the tracer see it.
+type watch struct {
+	*events
+	ctx      context.Context
+	key      string
+	began    time.Time
+	ttl      time.Duration
+	report   Report
+	panicked atomic.Pointer[PanicError] // fn, in this call or, detached, after it
+}
+
+var errNotReturned = errors.New("idempotent: the call ended its goroutine, or panicked")
+
+// watched runs call, and tells of its beginning and end if anything listens. call gets a nil watch otherwise.
+func watched[T any](c *events, ctx context.Context, key string, call func(context.Context, *watch) (T, error)) (value T, err error) {
+	if len(c.observers) == 0 && c.tracer == nil {
+		return call(ctx, nil)
+	}
+	w := &watch{events: c, ctx: ctx, key: key, began: time.Now()}
+	if ctx == nil { // an error of the call
+		w.ctx = context.Background()
+	}
+	w.ctx = c.start(Tracer.StartRun, w.ctx, RunInfo{Namespace: c.namespace, Key: key})
+	if ctx != nil {
+		ctx = w.ctx
+	}
+	err = errNotReturned // unless it returns
+	defer w.ended(&err)
+	value, err = call(ctx, w)
+	return value, err
+}
+
+func (w *watch) ended(err *error) {
+	e := Event{
+		Kind: EventReturned, Key: w.key, Source: w.report.Source, Attempt: w.report.Attempt,
+		Duration: time.Since(w.began), TTL: w.ttl, Err: *err,
+	}
+	if p := w.panicked.Load(); p != nil && e.Err == errNotReturned { //nolint:errorlint // set by watched
+		e.Err, e.Source = p, Executed
+	}
+	if at := w.report.RecordedAt; e.Source != Executed && !at.IsZero() {
+		e.Age = max(0, time.Since(at))
+	}
+	defer w.end(Tracer.EndRun, w.ctx, e) // also if an observer ends the goroutine
+	w.observe(w.ctx, e)
 }

@@ -2,8 +2,8 @@ package idempotent
 
 import (
 	"crypto/sha256"
-	"fmt"
 	"log/slog"
+	"reflect"
 	"slices"
 	"time"
 
@@ -11,112 +11,10 @@ import (
 	"github.com/idempotent-go/idempotent/internal/store"
 )
 
-// An Option configures an executor; New takes it.
-type Option interface{ apply(*config) }
-
-// A RunOption configures one Run. Given to New, it is the default of every Run.
-type RunOption interface {
-	Option
-	applyRun(*runConfig)
-}
-
-// Limits and defaults of the options.
-const (
-	DefaultLease        = 10 * time.Second
-	DefaultTTL          = 24 * time.Hour
-	DefaultWaitTimeout  = time.Minute
-	DefaultMessageLimit = 64 << 10
-
-	MinLease = 10 * time.Millisecond
-	// MaxDuration is the longest lease and the longest TTL: 100 years.
-	MaxDuration = 100 * 365 * 24 * time.Hour
-)
-
-type config struct {
-	namespace    string
-	lease        time.Duration
-	messageLimit int
-	ack          store.Ack
-	ackSet       bool
-	cached       bool
-	cacheEntries int
-	codec        any // boxedCodec[T]
-	unchecked    bool
-	hooks        any // Hooks[T]
-	errors       *ErrorRegistry
-	observers    []Observer
-	owner        string
-	logger       *slog.Logger
-	given, twice []string // options that may be given once
-	run          runConfig
-}
-
-type runConfig struct {
-	ttl          time.Duration
-	errorTTL     time.Duration
-	errorTTLSet  bool
-	waitTimeout  time.Duration
-	noWait       bool
-	shouldIgnore func(error) bool
-	ignored      IgnoredPolicy
-	interrupted  InterruptedPolicy
-	fingerprint  []byte
-	detached     bool
-	unknown      func(error) bool
-	commitWait   time.Duration
-	report       *Report
-	reports      []*Report // further ones
-
-	absent bool // Resolve settles a key under which nothing is stored
-
-	nilUnknown, commitWaitSet bool // for validation
-
-	retention time.Duration // how long a running record outlives its lease, and a refused one lives
-	claimPX   any           // lease + retention in ms, as the argument of each claim
-}
-
-func defaultConfig(namespace string) config {
-	return config{
-		namespace:    namespace,
-		lease:        DefaultLease,
-		messageLimit: DefaultMessageLimit,
-		errors:       NewErrorRegistry(),
-		owner:        processName(),
-		logger:       slog.New(slog.DiscardHandler),
-		run:          runConfig{ttl: DefaultTTL, waitTimeout: DefaultWaitTimeout},
-	}
-}
-
-type option func(*config)
-
-func (o option) apply(c *config) { o(c) }
-
-// once is an option that New refuses when it is given twice: the second would silently replace the first.
-// Of options that set a number or a policy, the last one counts.
-func once(name string, set option) Option {
-	return option(func(c *config) {
-		if slices.Contains(c.given, name) {
-			c.twice = append(c.twice, name)
-		}
-		c.given = append(c.given, name)
-		set(c)
-	})
-}
-
-type runOption func(*runConfig)
-
-func (o runOption) apply(c *config)       { o(&c.run) }
-func (o runOption) applyRun(c *runConfig) { o(c) }
-
 // WithCodec sets how T becomes bytes. The default is Msgpack.
 func WithCodec[T any](codec Codec[T]) Option {
 	return once("WithCodec", func(c *config) { c.codec = boxedCodec[T]{codec} })
 }
-
-// boxedCodec tells WithCodec(nil) from no WithCodec.
-type boxedCodec[T any] struct{ Codec[T] }
-
-func (b boxedCodec[T]) given() string { return fmt.Sprintf("a %s (%T)", typeName[Codec[T]](), b.Codec) }
 
 // WithUncheckedType accepts a T of which the codec is known to lose a part, and values that would not
 // come back as they were: callers that did not run fn get what the codec makes of them. By default
@@ -144,6 +42,14 @@ func WithObserver(observer Observer) Option {
 		observer = ObserverFunc(nil) // refused by New
 	}
 	return option(func(c *config) { c.observers = append(c.observers, observer) })
+}
+
+// WithTracer sets what makes spans of calls and executions, and writes their trace into records. By default there is
+// none. A Tracer that is an Observer too needs no WithObserver.
+func WithTracer(tracer Tracer) Option {
+	return once("WithTracer", func(c *config) {
+		c.tracer, c.nilTracer = tracer, tracer == nil || isNil(reflect.ValueOf(tracer))
+	})
 }
 
 // WithLogger sets where trouble is logged: failed renewals, lost leases, repeated commits,
@@ -211,8 +117,8 @@ func WithReplicaAck(n int, timeout time.Duration) Option {
 // Forget are replayed until they expire.
 //
 // Records above 64 KiB are not kept; beside each, so is the value that callers share (see Codec), once
-// somebody has had it. Cached outcomes are reported, observed and given to hooks like
-// those that come from Redis. Each Run that does not find its key in the cache claims by a script,
+// somebody has had it. Cached outcomes have the source Cached, and are observed and given to
+// hooks like those that come from Redis. Each Run that does not find its key in the cache claims by a script,
 // to learn how long a record has to live: a little more work for Redis than without a cache.
 func WithReplayCache(entries int) Option {
 	return option(func(c *config) { c.cached, c.cacheEntries = true, entries })
@@ -257,35 +163,11 @@ func WithShouldIgnoreError(ignore func(error) bool) RunOption {
 	return runOption(func(c *runConfig) { c.shouldIgnore = ignore })
 }
 
-// An IgnoredPolicy says what callers get that wait for an execution which ends with an ignored
-// error.
-type IgnoredPolicy uint8
-
-const (
-	// NextWaiterRuns: one of those waiting runs fn, the others wait for that. The default.
-	NextWaiterRuns IgnoredPolicy = iota
-	// ShareWithWaiters: those waiting get the ignored error too; later callers run fn. One whose
-	// wait has only just begun may count as a later one.
-	ShareWithWaiters
-)
-
 // WithIgnoredErrors sets what waiting callers get when an error is ignored: NextWaiterRuns, the
 // default, or ShareWithWaiters. The policy of the call that ran fn counts.
 func WithIgnoredErrors(policy IgnoredPolicy) RunOption {
 	return runOption(func(c *runConfig) { c.ignored = policy })
 }
-
-// An InterruptedPolicy says what becomes of an execution that ended without an outcome: its
-// process died, it lost its lease, its caller's context ended, its outcome could not be stored, or
-// fn said OutcomeUnknown.
-type InterruptedPolicy uint8
-
-const (
-	// Rerun: the next caller runs fn, with RunInfo.Attempt one higher. The default.
-	Rerun InterruptedPolicy = iota
-	// Refuse: every caller gets ErrInterrupted, until Forget or Resolve, or until the TTL is over.
-	Refuse
-)
 
 // WithInterrupted sets what happens to a key whose execution ended without an outcome, for instance
 // because its owner died: Rerun, the default, or Refuse. If the call that started the execution or
@@ -362,62 +244,4 @@ func WithReport(report *Report) RunOption {
 			c.reports = append(slices.Clip(c.reports), report)
 		}
 	})
-}
-
-func (c *runConfig) fillReports(r Report) {
-	if c.report == nil {
-		return
-	}
-	*c.report = r
-	for _, more := range c.reports {
-		*more = r
-	}
-}
-
-// nilReport marks WithReport(nil) for validation.
-var nilReport = new(Report)
-
-// A Report says where a result came from.
-type Report struct {
-	// Source is 0 when Run returned no outcome of fn.
-	Source Source
-	// Attempt is the number of the execution the outcome comes from, 1 for the first.
-	Attempt int
-	// Final reports whether the next call with this key gets the same: the outcome is recorded, or the
-	// error stays until the record expires or an operator acts. A worker acknowledges its job if it is
-	// true, and has it delivered again if it is false.
-	Final bool
-	// RecordedAt is when the outcome was recorded, by the clock of the process that ran fn; zero
-	// when it was not.
-	RecordedAt time.Time
-}
-
-// A Source says who ran the fn whose outcome a caller got.
-type Source uint8
-
-const (
-	// Executed: this call ran fn.
-	Executed Source = iota + 1
-	// Replayed: the outcome was there already.
-	Replayed
-	// Joined: another call in this process ran fn while this one waited.
-	Joined
-	// Waited: another process ran fn while this call waited.
-	Waited
-)
-
-func (s Source) String() string {
-	switch s {
-	case 0:
-		return "none"
-	case Executed:
-		return "executed"
-	case Replayed:
-		return "replayed"
-	case Joined:
-		return "joined"
-	case Waited:
-		return "waited"
-	}
-	return fmt.Sprintf("Source(%d)", uint8(s))
 }

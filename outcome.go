@@ -147,7 +147,10 @@ func (c *events) replay(ctx context.Context, key string, cfg *runConfig, s share
 	if s.rec.Outcome == record.OutcomeValueNotKept {
 		return failure(cmp.Or[error](s.err, &ValueNotKeptError{Attempt: int(s.rec.Attempt), At: s.rec.At}))
 	}
-	c.observe(ctx, Event{Kind: EventReplayed, Key: key, Attempt: int(s.rec.Attempt)})
+	if len(c.observers) > 0 {
+		e := Event{Kind: EventReplayed, Key: key, Source: s.source, Age: max(0, time.Since(s.rec.At)), TTL: cfg.ttl}
+		c.observe(ctx, e.about(s.rec))
+	}
 	return s
 }
 
@@ -170,7 +173,7 @@ func firstNonEmpty(a, b []byte) []byte {
 // Run did not run its fn, or does not know what that did. The outer fn may have had other effects before.
 var notOutcomes = []error{
 	ErrUnavailable, ErrInProgress, ErrClosed, ErrKeyReused, ErrInterrupted, ErrCorruptRecord,
-	ErrInvalidKey, ErrInvalidOption, ErrNotFound, ErrLeaseLost, ErrNotRecorded,
+	ErrInvalidKey, ErrInvalidOption, ErrNotFound, ErrLeaseLost, ErrNotRecorded, ErrValueNotKept,
 }
 
 // isCutShort reports whether err says itself that the end of the context caused it.

@@ -52,7 +52,7 @@ func (c *waiting) afterFirstClaim(ctx context.Context, op *operation, lead *lead
 	if op.followed && !op.cfg.noWait && errors.Is(err, ErrUnavailable) {
 		// The caller waits already, and an outage does not end a wait. Others need not wait with it.
 		lead.call.Publish(flightState{phase: phaseRunning})
-		return c.newWait(op, lead, record.Token{}), claimResult{}, nil
+		return c.newWait(op, lead, nil), claimResult{}, nil
 	}
 	if err != nil || f.final() {
 		return nil, f, err
@@ -62,7 +62,7 @@ func (c *waiting) afterFirstClaim(ctx context.Context, op *operation, lead *lead
 		return nil, claimResult{}, err
 	}
 	if !op.cfg.noWait {
-		return c.newWait(op, lead, f.rec.Token), claimResult{}, nil
+		return c.newWait(op, lead, f.rec), claimResult{}, nil
 	}
 	f, err = c.look(ctx, op) // what is left of the owner's lease; a dead owner's key is taken over
 	if err != nil || f.final() {
@@ -84,18 +84,18 @@ type wait struct {
 	deadline time.Time
 	pause    backoff.Backoff // between reads that fail
 
-	owner     record.Token // whose execution this waits for
-	confirmed bool         // the subscription is
-	leaseEnd  time.Time    // of the owner, as far as known
-	trouble   error        // why the last read failed
+	found     *record.Record // of the execution that this waits for; nil if none is known
+	confirmed bool           // the subscription is
+	leaseEnd  time.Time      // of the owner, as far as known
+	trouble   error          // why the last read failed
 }
 
 // A step is one step of the protocol.
 type step func(*locker, context.Context, *operation) (claimResult, error)
 
-// newWait returns the wait of a leader, for the execution of owner.
-func (c *waiting) newWait(op *operation, lead *leadership, owner record.Token) *wait {
-	return &wait{core: c, op: op, owner: owner, read: (*locker).look, claim: (*locker).claim, call: lead.call}
+// newWait returns the wait of a leader, for the execution that found describes, nil if none is known.
+func (c *waiting) newWait(op *operation, lead *leadership, found *record.Record) *wait {
+	return &wait{core: c, op: op, found: found, read: (*locker).look, claim: (*locker).claim, call: lead.call}
 }
 
 // run waits for the current owner. It returns when the outcome is recorded, when this process takes
@@ -120,7 +120,7 @@ func (w *wait) run(ctx context.Context) (f claimResult, err error) {
 func (w *wait) begin(ctx context.Context) {
 	w.began = time.Now()
 	w.deadline = w.op.waitDeadline()
-	w.core.observe(ctx, Event{Kind: EventWaitStarted, Key: w.op.key})
+	w.core.observe(ctx, Event{Kind: EventWaitStarted, Key: w.op.key}.about(w.found))
 	w.waiter = w.core.hub.Watch(ctx, w.op.name)
 	w.timer = time.NewTimer(0)
 	w.readIn(unconfirmedPoll) // unless the confirmation wakes it earlier, as it usually does
@@ -190,7 +190,7 @@ func (w *wait) outcomeIn(message []byte) (claimResult, bool) {
 		raw = message[1:]
 	}
 	rec, err := record.Decode(raw)
-	if err != nil || rec.Kind != record.KindDone || rec.Token != w.owner {
+	if err != nil || rec.Kind != record.KindDone || w.found == nil || rec.Token != w.found.Token {
 		return claimResult{}, false
 	}
 	return claimResult{rec: rec, stored: stored, waited: true}, true
@@ -212,7 +212,7 @@ func (w *wait) evaluate(f claimResult, err error) (over bool, _ error) {
 		return true, err
 	}
 	w.trouble = nil
-	w.owner = f.rec.Token
+	w.found = f.rec
 	if err := checkFingerprint(w.op.cfg.fingerprint, f.rec.Fingerprint); err != nil {
 		return true, err
 	}

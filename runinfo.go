@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
-	"regexp"
 	"sync/atomic"
 
 	"github.com/idempotent-go/idempotent/internal/runctx"
@@ -14,8 +13,6 @@ import (
 
 // MaxKeySize is the longest key, in bytes.
 const MaxKeySize = 1024
-
-var namespacePattern = regexp.MustCompile(`^[A-Za-z0-9._/-]{1,64}$`)
 
 func checkKey(key string) error {
 	if len(key) == 0 || len(key) > MaxKeySize {
@@ -65,32 +62,45 @@ func RunInfoFromContext(ctx context.Context) (RunInfo, bool) {
 	return x.info, true
 }
 
+// ContextWithActor returns a context that names who asks for a Forget or a Resolve, such as a person who operates the
+// service, for the observers' audit. The default is the executor's WithOwner.
+func ContextWithActor(ctx context.Context, name string) context.Context {
+	return context.WithValue(ctx, actorKey{}, name)
+}
+
+type actorKey struct{}
+
 type runContextKey struct{}
 
 // An execution is what fn's context knows of the run it belongs to.
 type runContext struct {
 	info  RunInfo
-	by    *locker     // nil for an execution of package pg
+	by    *keyspace   // nil for an execution of package pg
 	outer *runContext // the run whose fn called this one
 	over  atomic.Bool
 }
 
-// executing reports whether ctx belongs to an execution of this core that has not ended, and
+// A keyspace is where one executor keeps its operations.
+type keyspace struct {
+	namespace string
+	identity  any // of the Redis, nil if it cannot be known
+}
+
+// executing reports whether ctx belongs to an execution of this executor that has not ended, and
 // whether to one of this very key.
-func (c *locker) executing(ctx context.Context, key string) (nested, same bool) {
+func (c *keyspace) executing(ctx context.Context, key string) (nested, same bool) {
 	x, _ := runctx.Value(ctx, runContextKey{}).(*runContext)
 	for ; x != nil; x = x.outer {
 		if x.by == nil || x.over.Load() {
 			continue
 		}
 		nested = nested || x.by == c
-		same = same || x.info.Key == key && c.sameOperations(x.by)
+		same = same || x.info.Key == key && c.equal(x.by)
 	}
 	return nested, same
 }
 
-// sameOperations reports whether both cores keep their operations under the same names in the
-// same Redis.
-func (c *locker) sameOperations(other *locker) bool {
-	return c == other || c.namespace == other.namespace && c.store.Identity != nil && c.store.Identity == other.store.Identity
+// equal reports whether both executors keep their operations under the same names in the same Redis.
+func (c *keyspace) equal(other *keyspace) bool {
+	return c == other || c.namespace == other.namespace && c.identity != nil && c.identity == other.identity
 }

@@ -20,6 +20,7 @@ import (
 type Middleware struct {
 	config
 	executor *idempotent.Executor[response]
+	checker  *idempotent.Executor[response] // of options; nothing observes it
 }
 
 // New makes a Middleware on a go-redis client, which stays the caller's. It does not talk to
@@ -41,12 +42,15 @@ func New(client redis.UniversalClient, namespace string, scope Scope, opts ...Op
 	}
 	err := m.config.validate()
 	m.prepare()
+	silent := m.options()
+	observed := append(slices.Clip(silent), m.tracing...)
 	var execErr error
-	m.executor, execErr = idempotent.New[response](client, namespace, m.options()...)
+	m.executor, execErr = idempotent.New[response](client, namespace, append(observed, idempotent.WithObserver(watcher{m.observer}))...)
 	if err := errors.Join(err, execErr); err != nil {
 		return nil, err
 	}
-	return m, nil
+	m.checker, err = idempotent.New[response](client, namespace, silent...)
+	return m, err
 }
 
 func (m *Middleware) options() []idempotent.Option {
@@ -62,7 +66,6 @@ func (m *Middleware) options() []idempotent.Option {
 		idempotent.WithIgnoredErrors(idempotent.ShareWithWaiters),
 		idempotent.WithDetached(),
 		idempotent.WithLogger(m.logger),
-		idempotent.WithObserver(watcher{m.observer}),
 	}
 	for _, o := range m.executorOptions {
 		opts = append(opts, o)
@@ -72,7 +75,7 @@ func (m *Middleware) options() []idempotent.Option {
 
 // Close waits for the handlers that still run, those whose clients are gone included, until their
 // responses are recorded. Call it after http.Server.Shutdown. Later requests get 503.
-func (m *Middleware) Close() error { return m.executor.Close() }
+func (m *Middleware) Close() error { return errors.Join(m.executor.Close(), m.checker.Close()) }
 
 // Wrap returns a handler that runs next once for each key. It works wherever an http.Handler does. opts
 // replace those of New for this handler. A handler that is wrapped twice is guarded once.
@@ -102,12 +105,12 @@ func (m *Middleware) Wrap(next http.Handler, opts ...RouteOption) http.Handler {
 	return g
 }
 
-// checkRunOptions has the executor check the options of a route. With a context that has ended, it does
+// checkRunOptions has an executor check the options of a route. With a context that has ended, it does
 // nothing else.
 func (m *Middleware) checkRunOptions(c *route) error {
 	ended, cancel := context.WithCancel(context.Background())
 	cancel()
-	_, err := m.executor.Get(ended, "options", c.runOptions()...)
+	_, err := m.checker.Get(ended, "options", c.runOptions()...)
 	if errors.Is(err, idempotent.ErrInvalidOption) {
 		return err
 	}

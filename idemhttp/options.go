@@ -43,6 +43,7 @@ type config struct {
 	lease    time.Duration
 	observer idempotent.Observer // may be nil
 	observed bool
+	tracing  []idempotent.Option
 	logger   *slog.Logger
 }
 
@@ -64,6 +65,11 @@ func WithLease(d time.Duration) Option {
 // request's; keys are the hashes that Instance returns.
 func WithObserver(observer idempotent.Observer) Option {
 	return option(func(c *config) { c.observer, c.observed = observer, true })
+}
+
+// WithTracer sets what makes spans; see idempotent.WithTracer. The handler's context comes from it.
+func WithTracer(tracer idempotent.Tracer) Option {
+	return option(func(c *config) { c.tracing = append(c.tracing, idempotent.WithTracer(tracer)) })
 }
 
 // WithLogger sets where trouble is logged. By default nothing is.

@@ -18,6 +18,14 @@ type Recorded struct {
 	Body    []byte
 }
 
+// DecodeRecorded reads a response out of a record, for tools: the payload that idempotent.Inspector returns for a key of a
+// Middleware's namespace. A response that was too large, or could not be redacted, has a
+// Status alone.
+func DecodeRecorded(payload []byte) (Recorded, error) {
+	r, err := decodeResponse(payload)
+	return Recorded{Status: r.status, Header: r.header, Trailer: r.trailer, Body: r.body}, err
+}
+
 // redacted has WithRedact change a copy of a response, and reports whether it did not fail. Status
 // stays as it is.
 func (g *guard) redacted(r *response) (ok bool) {

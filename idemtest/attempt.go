@@ -77,7 +77,7 @@ func WithRunInfo(ctx context.Context, t testing.TB, info idempotent.RunInfo) con
 	case ctx := <-inside:
 		t.Cleanup(func() {
 			close(done)
-			<-ended
+			_ = <-ended
 		})
 		return ctx
 	case err := <-ended:

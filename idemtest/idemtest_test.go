@@ -119,7 +119,8 @@ func TestRecorderKeepsEvents(t *testing.T) {
 			assert.Equal(t, "key", event.Key)
 		}
 		assert.Equal(t, []idempotent.EventKind{
-			idempotent.EventClaimed, idempotent.EventExecuted, idempotent.EventRecorded, idempotent.EventReplayed,
+			idempotent.EventClaimed, idempotent.EventExecuted, idempotent.EventRecorded, idempotent.EventReturned,
+			idempotent.EventReplayed, idempotent.EventReturned,
 		}, kinds)
 		assert.Len(t, events.Events(idempotent.EventExecuted, idempotent.EventReplayed), 2)
 		assert.Equal(t, 1, events.Count(idempotent.EventReplayed))

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -64,38 +65,57 @@ func TestLostAnswerToCommit(t *testing.T) {
 func TestLostCommitWaitsForItsSession(t *testing.T) {
 	w := newWorld(t)
 	proxy, pool := w.throughProxy()
-	e, err := pg.New[int](pool, "orders", pg.WithCommitTimeout(50*time.Millisecond))
+	proxy.DropCancelRequests() // pgx sends one for a connection that it gives up: it would end the wait of the COMMIT
+	e, err := pg.New[int](pool, "orders", pg.WithCommitTimeout(500*time.Millisecond))
 	require.NoError(t, err)
-	// The record waits for a row of another transaction, so its session goes on after the answer was cut.
+	// The commit waits for a row of another transaction, so its session goes on after the answer was cut.
 	_, err = w.pool.Exec(t.Context(), `CREATE TABLE block (n int PRIMARY KEY); INSERT INTO block VALUES (1);
 		CREATE FUNCTION blocked() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM n FROM block FOR UPDATE; RETURN NULL; END';
 		CREATE CONSTRAINT TRIGGER blocked AFTER INSERT ON ledger DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION blocked()`)
 	require.NoError(t, err)
-	holder, err := w.pool.Begin(t.Context())
-	require.NoError(t, err)
+	holder := w.begin(pgx.TxOptions{})
 	_, err = holder.Exec(t.Context(), `SELECT n FROM block FOR UPDATE`)
 	require.NoError(t, err)
 	proxy.SetCut(func() pgtest.Cut { return pgtest.CutBoth })
 	c := newCharge("a")
 	_, err = e.Run(t.Context(), "a", c.run)
-	assert.ErrorIs(t, err, pg.ErrCommitUnknown)
+	require.ErrorIs(t, err, pg.ErrCommitUnknown)
 	assert.ErrorIs(t, err, idempotent.ErrNotRecorded)
+	assert.EqualValues(t, 1, c.calls.Load())
 
 	proxy.SetCut(nil)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		value, err := e.Run(context.Background(), "a", c.run)
+		value, err := e.Run(w.ctx, "a", c.run)
 		assert.NoError(t, err)
-		assert.EqualValues(t, c.calls.Load(), value)
+		assert.Equal(t, 1, value, "the value whose commit was lost")
 	}()
 	w.waitingForLock(1)
 	require.NoError(t, holder.Rollback(t.Context()))
-	<-done
+	await(w, done, "the second call")
 	assert.Equal(t, 1, w.effects("a"))
 }
 
-// A transaction of the caller's is the caller's to look after.
+// A COMMIT that waits for its synchronous standby, and is canceled, has taken place on the primary alone: a failover would
+// lose it, so it is no answer yet.
+func TestCommitThatIsNotReplicatedIsUnknown(t *testing.T) {
+	server := pgtest.Start(t, "-c", "synchronous_standby_names=none_there")
+	w := newWorldOn(t, server.URL()+"&synchronous_commit=local")
+	e, err := pg.New[int](w.connect(server.URL()), "orders", pg.WithCommitTimeout(300*time.Millisecond))
+	require.NoError(t, err)
+	c := newCharge("a")
+	_, err = e.Run(t.Context(), "a", c.run)
+	require.ErrorIs(t, err, pg.ErrCommitUnknown)
+
+	// Without a standby to wait for, it is one.
+	value, err := newExecutor[int](w).Run(t.Context(), "a", c.run)
+	require.NoError(t, err)
+	assert.Equal(t, 1, value)
+	assert.EqualValues(t, 1, c.calls.Load())
+	assert.Equal(t, 1, w.effects("a"))
+}
+
 func TestPostgresAwayIsUnavailable(t *testing.T) {
 	w := newWorld(t)
 	proxy, pool := w.throughProxy()

@@ -12,6 +12,7 @@ import (
 	"github.com/idempotent-go/idempotent"
 	"github.com/idempotent-go/idempotent/internal/record"
 	"github.com/idempotent-go/idempotent/internal/seam"
+	"github.com/idempotent-go/idempotent/pg/internal/guard"
 )
 
 // execute runs act in t, and commits or rolls back. A panic of act goes on from the stack it came from, after it was
@@ -22,7 +23,7 @@ func (t *transaction) execute(ctx context.Context, act action) (res result) {
 	outer, _ := ctx.Value(runningKey{}).(*running)
 	fnCtx, end := context.WithCancel(context.WithValue(seam.WithRunInfo(ctx, t.namespace, t.op.key), runningKey{},
 		&running{core: t.core, key: t.op.key, outer: outer, over: over}))
-	tx := &fnTx{Tx: t.tx}
+	tx := &guard.Tx{Tx: t.tx}
 	began := time.Now()
 	returned := false
 	stop := func() {
@@ -49,12 +50,12 @@ func (t *transaction) execute(ctx context.Context, act action) (res result) {
 }
 
 // conclude decides what an ended fn leaves behind.
-func (t *transaction) conclude(ctx context.Context, tx *fnTx, fn fnResult, began time.Time) result {
+func (t *transaction) conclude(ctx context.Context, tx *guard.Tx, fn fnResult, began time.Time) result {
 	cause := fn.cause()
 	t.observe(ctx, idempotent.Event{Kind: idempotent.EventExecuted, Key: t.op.key, Attempt: 1, Duration: time.Since(began), Err: cause})
 	switch {
-	case tx.touched:
-		return t.finish(ctx, idempotent.EventCommitFailed, rolledBack(errors.Join(errEndedByFn, cause)))
+	case tx.Touched:
+		return t.finish(ctx, idempotent.EventCommitFailed, rolledBack(errors.Join(guard.ErrEnded, cause)))
 	case fn.encodeErr != nil:
 		return t.finish(ctx, idempotent.EventCommitFailed, rolledBack(fn.encodeErr))
 	case cause == nil:
@@ -191,19 +192,16 @@ func (t *transaction) resolve(ctx context.Context, res result, cause error) resu
 	t.close(ctx)
 	deadline, _ := lookCtx.Deadline()
 	for n := 1; ; n++ {
-		look, err := t.core.claim(lookCtx, &operation{key: t.op.key, hash: t.op.hash, lock: t.op.lock}, deadline)
+		found, err := t.core.look(lookCtx, &operation{key: t.op.key, hash: t.op.hash, lock: t.op.lock}, deadline)
 		switch {
-		case err == nil && look.found == nil:
-			look.close(lookCtx)
+		case err == nil && found == nil:
 			failed := failure(rolledBack(cause))
 			failed.again = true
 			return failed
+		case err == nil && found.Token == res.rec.Token:
+			return res
 		case err == nil:
-			look.close(lookCtx)
-			if look.found.Token == res.rec.Token {
-				return res
-			}
-			return t.core.replayed(ctx, t.op, look.found)
+			return t.core.replayed(ctx, t.op, found)
 		case errors.Is(err, idempotent.ErrCorruptRecord):
 			return failure(err)
 		}
@@ -213,4 +211,26 @@ func (t *transaction) resolve(ctx context.Context, res result, cause error) resu
 		case <-time.After(pause(n)):
 		}
 	}
+}
+
+// look reads the record of op under its lock. A record that it returns is on the synchronous standby, if there is one: the
+// commit that was lost may have been canceled in its wait for the standby, after which Postgres shows what a failover would
+// lose. A later commit waits for everything before it.
+func (c *core) look(ctx context.Context, op *operation, deadline time.Time) (*record.Record, error) {
+	t, err := c.claim(ctx, op, deadline)
+	if err != nil {
+		return nil, err
+	}
+	defer t.close(ctx)
+	if t.found == nil {
+		return nil, nil
+	}
+	b := &pgx.Batch{}
+	b.Queue(confirmSQL, c.namespace, op.hash)
+	b.Queue("COMMIT")
+	if err := t.tx.SendBatch(ctx, b).Close(); err != nil {
+		return nil, unavailable(ctx, err)
+	}
+	t.ended = true
+	return t.found, nil
 }

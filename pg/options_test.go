@@ -72,10 +72,10 @@ func TestMigrateByManyAndAgain(t *testing.T) {
 	require.NoError(t, err)
 	done := make(chan error)
 	for range 8 {
-		go func() { done <- pg.Migrate(t.Context(), w.pool) }()
+		go func() { done <- pg.Migrate(w.ctx, w.pool) }()
 	}
 	for range 8 {
-		assert.NoError(t, <-done)
+		assert.NoError(t, await(w, done, "all migrations"))
 	}
 	_, err = newExecutor[int](w).Run(t.Context(), "a", newCharge("a").run)
 	assert.NoError(t, err)

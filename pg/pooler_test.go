@@ -3,6 +3,7 @@ package pg_test
 import (
 	"bufio"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -68,15 +69,21 @@ default_pool_size = %d
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	})
-	var log strings.Builder
-	for lines := bufio.NewScanner(out); lines.Scan(); {
-		log.WriteString(lines.Text() + "\n")
-		if strings.Contains(lines.Text(), "process up") {
-			return addr
+	up := make(chan error, 1)
+	go func() {
+		var log strings.Builder
+		for lines := bufio.NewScanner(out); lines.Scan(); {
+			log.WriteString(lines.Text() + "\n")
+			if strings.Contains(lines.Text(), "process up") {
+				up <- nil
+				_, _ = io.Copy(io.Discard, out) // until it is killed: it stops when nothing reads its log
+				return
+			}
 		}
-	}
-	w.Fatalf("pgbouncer did not start:\n%s", &log)
-	return ""
+		up <- fmt.Errorf("pgbouncer did not start:\n%s", &log)
+	}()
+	require.NoError(w, await(w, up, "pgbouncer"))
+	return addr
 }
 
 func TestPgbouncerInTransactionMode(t *testing.T) {
@@ -99,7 +106,7 @@ func TestPgbouncerInTransactionMode(t *testing.T) {
 				charges[i] = c
 				for range callers {
 					wg.Go(func() {
-						value, err := e.Run(t.Context(), c.key, c.run)
+						value, err := e.Run(w.ctx, c.key, c.run)
 						if c.then != nil {
 							assert.ErrorIs(t, err, errDeclined)
 							return

@@ -37,6 +37,9 @@ const (
 	lockTimeoutSQL = `SELECT set_config('lock_timeout', $1, true)`
 	readTimeoutSQL = `SELECT current_setting('lock_timeout')`
 
+	// A row lock is written ahead, so that the COMMIT after it waits for the standby. One that wrote nothing would not.
+	confirmSQL = `SELECT FROM idempotent_records WHERE namespace = $1 AND key_hash = $2 FOR UPDATE`
+
 	setSavepoint      = `SAVEPOINT idempotent`
 	releaseSavepoint  = `RELEASE SAVEPOINT idempotent`
 	rollbackSavepoint = `ROLLBACK TO SAVEPOINT idempotent`

@@ -76,12 +76,12 @@ func TestFiftyCallersInTwoProcessesRunOnce(t *testing.T) {
 			if i%2 == 1 {
 				x = f
 			}
-			value, err := x.Run(context.Background(), "a", c.run)
+			value, err := x.Run(w.ctx, "a", c.run)
 			assert.NoError(t, err)
 			assert.Equal(t, 1, value)
 		})
 	}
-	<-g.started
+	await(w, g.started, "fn")
 	w.waitingForLock(1) // one caller of the other process; the others wait in memory
 	g.release <- nil
 	wg.Wait()
@@ -195,9 +195,9 @@ func TestGoexitFreesTheKey(t *testing.T) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		_, _ = e.Run(context.Background(), "a", c.run)
+		_, _ = e.Run(w.ctx, "a", c.run)
 	}()
-	<-done
+	await(w, done, "the goroutine that exits")
 	value, err := e.Run(t.Context(), "a", c.run)
 	assert.NoError(t, err)
 	assert.Equal(t, 2, value)
@@ -275,7 +275,7 @@ func TestTTL(t *testing.T) {
 	c := newCharge("a")
 	_, err := e.Run(t.Context(), "a", c.run, pg.WithTTL(time.Millisecond))
 	require.NoError(t, err)
-	w.eventually(func() bool {
+	w.eventually("the end of the TTL", func() bool {
 		_, err := e.Get(t.Context(), "a")
 		return errors.Is(err, idempotent.ErrNotFound)
 	})

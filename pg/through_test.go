@@ -142,7 +142,7 @@ func TestThroughAndNotThroughMix(t *testing.T) {
 		c := newCharge(fmt.Sprint(i))
 		for n := range 9 {
 			wg.Go(func() {
-				value, err := executors[n%3].Run(context.Background(), c.key, c.run)
+				value, err := executors[n%3].Run(w.ctx, c.key, c.run)
 				assert.NoError(t, err)
 				assert.Equal(t, 1, value)
 			})

@@ -197,24 +197,6 @@ func (c *core) detached(ctx context.Context) (context.Context, context.CancelFun
 	return context.WithTimeout(context.WithoutCancel(ctx), c.commitTimeout)
 }
 
-// An fnTx is the transaction as fn has it. Only Run ends it.
-type fnTx struct {
-	pgx.Tx
-	touched bool
-}
-
-var errEndedByFn = errors.New("pg: fn must not commit or roll back the transaction; Run does")
-
-func (t *fnTx) Commit(context.Context) error {
-	t.touched = true
-	return errEndedByFn
-}
-
-func (t *fnTx) Rollback(context.Context) error {
-	t.touched = true
-	return errEndedByFn
-}
-
 // finish ends an execution that is not recorded: fn's writes are rolled back and the key is free. err is fn's own error if
 // fn decided so, otherwise ErrRolledBack.
 func (t *transaction) finish(ctx context.Context, kind idempotent.EventKind, err error) result {

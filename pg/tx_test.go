@@ -20,8 +20,7 @@ func TestRunTxBelongsToTheCallersTransaction(t *testing.T) {
 	e := newExecutor[int](w)
 	c := newCharge("a")
 	for _, commit := range []bool{false, true, true} {
-		tx, err := w.pool.Begin(t.Context())
-		require.NoError(t, err)
+		tx := w.begin(pgx.TxOptions{})
 		value, err := e.RunTx(t.Context(), tx, "a", c.run)
 		require.NoError(t, err)
 		if commit {
@@ -71,15 +70,11 @@ func TestRunTxLeavesTheCallersWritesAlone(t *testing.T) {
 func TestRunTxWaitsWithinItsTimeout(t *testing.T) {
 	w := newWorld(t)
 	e := newExecutor[int](w)
-	first, err := w.pool.Begin(t.Context())
-	require.NoError(t, err)
-	defer func() { _ = first.Rollback(context.Background()) }()
-	_, err = e.RunTx(t.Context(), first, "a", newCharge("a").run)
+	first := w.begin(pgx.TxOptions{})
+	_, err := e.RunTx(t.Context(), first, "a", newCharge("a").run)
 	require.NoError(t, err)
 
-	second, err := w.pool.Begin(t.Context())
-	require.NoError(t, err)
-	defer func() { _ = second.Rollback(context.Background()) }()
+	second := w.begin(pgx.TxOptions{})
 	_, err = second.Exec(t.Context(), `SET LOCAL lock_timeout = '1234ms'`)
 	require.NoError(t, err)
 	for _, opt := range []pg.RunOption{pg.WithNoWait(), pg.WithWaitTimeout(20 * time.Millisecond)} {
@@ -93,13 +88,13 @@ func TestRunTxWaitsWithinItsTimeout(t *testing.T) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		value, err := e.RunTx(context.Background(), second, "a", newCharge("a").run)
+		value, err := e.RunTx(w.ctx, second, "a", newCharge("a").run)
 		assert.NoError(t, err)
 		assert.Equal(t, 1, value)
 	}()
 	w.waitingForLock(1)
 	require.NoError(t, first.Commit(t.Context()))
-	<-done
+	await(w, done, "the call that waits")
 	var timeout string
 	require.NoError(t, second.QueryRow(t.Context(), `SHOW lock_timeout`).Scan(&timeout))
 	assert.Equal(t, "1234ms", timeout)
@@ -144,7 +139,10 @@ func TestDeadlockRunsAgain(t *testing.T) {
 			}
 			if call == 1 {
 				both <- struct{}{}
-				<-go1
+				select {
+				case <-go1:
+				case <-ctx.Done():
+				}
 			}
 			_, err := tx.Exec(ctx, `UPDATE ledger SET cents = cents + 1 WHERE key = $1`, second)
 			return call, err
@@ -155,16 +153,19 @@ func TestDeadlockRunsAgain(t *testing.T) {
 	done := make(chan error, 2)
 	for _, c := range []*charge{a, b} {
 		go func() {
-			_, err := e.Run(context.Background(), c.key, c.run)
+			_, err := e.Run(w.ctx, c.key, c.run)
 			done <- err
 		}()
 	}
-	<-both
-	<-both
+	for range 2 {
+		await(w, both, "both first updates")
+	}
 	close(go1)
-	assert.NoError(t, <-done)
-	assert.NoError(t, <-done)
-	assert.EqualValues(t, 3, a.calls.Load()+b.calls.Load())
+	for range 2 {
+		assert.NoError(t, await(w, done, "the end of the deadlock"))
+	}
+	// The one that is run again may update its first row before the other one wakes up, which is the next deadlock.
+	assert.Greater(t, a.calls.Load()+b.calls.Load(), int64(2))
 	var cents int
 	require.NoError(t, w.pool.QueryRow(t.Context(), `SELECT sum(cents) FROM ledger WHERE key IN ('x', 'y')`).Scan(&cents))
 	assert.Equal(t, 4, cents)
@@ -200,10 +201,8 @@ func TestSerializationFailureRunsAgainUpToTheLimit(t *testing.T) {
 // A snapshot that is older than the record does not show it: the insert fails, and the next execution replays.
 func TestOldSnapshotDoesNotRunTwice(t *testing.T) {
 	w := newWorld(t)
-	old, err := w.pool.BeginTx(t.Context(), pgx.TxOptions{IsoLevel: pgx.RepeatableRead})
-	require.NoError(t, err)
-	defer func() { _ = old.Rollback(context.Background()) }()
-	_, err = old.Exec(t.Context(), `SELECT count(*) FROM ledger`)
+	old := w.begin(pgx.TxOptions{IsoLevel: pgx.RepeatableRead})
+	_, err := old.Exec(t.Context(), `SELECT count(*) FROM ledger`)
 	require.NoError(t, err)
 	e := newExecutor[int](w)
 	_, err = e.Run(t.Context(), "a", newCharge("a").run)
@@ -240,7 +239,7 @@ func TestPausedOwnerIsEnded(t *testing.T) {
 	c := newCharge("a")
 	second := newCharge("a")
 	c.then = func(context.Context, pgx.Tx, int) (int, error) {
-		value, err := other.Run(context.Background(), "a", second.run) // waits until the session of this fn has ended
+		value, err := other.Run(w.ctx, "a", second.run) // waits until the session of this fn has ended
 		assert.NoError(t, err)
 		assert.Equal(t, 1, value)
 		return 99, nil

@@ -3,6 +3,7 @@ package pg_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"sync/atomic"
 	"testing"
@@ -24,16 +25,27 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
+// patience limits what a test waits for, so that it fails and says what did not happen.
+const patience = 30 * time.Second
+
 // A world is an empty database with the tables of this package and a ledger, whose rows are the effects of fn.
 type world struct {
 	*testing.T
+	ctx  context.Context // ends after a minute, and before the cleanup: for calls in goroutines
 	pool *pgxpool.Pool
 }
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{T: t}
-	w.pool = w.connect(pgtest.Database(t))
+	return newWorldOn(t, pgtest.Database(t))
+}
+
+func newWorldOn(t *testing.T, url string) *world {
+	t.Helper()
+	ctx, cancel := context.WithTimeoutCause(t.Context(), 2*patience, errors.New("the test takes too long"))
+	t.Cleanup(cancel)
+	w := &world{T: t, ctx: ctx}
+	w.pool = w.connect(url)
 	require.NoError(t, pg.Migrate(t.Context(), w.pool))
 	_, err := w.pool.Exec(t.Context(), `CREATE TABLE ledger (key text NOT NULL, cents int NOT NULL)`)
 	require.NoError(t, err)
@@ -45,8 +57,46 @@ func (w *world) connect(url string) *pgxpool.Pool {
 	w.Helper()
 	pool, err := pgxpool.New(context.Background(), url)
 	require.NoError(w, err)
-	w.Cleanup(pool.Close)
+	w.Cleanup(func() { w.closePool(pool) })
 	return pool
+}
+
+// closePool waits for the pool's connections, which pgxpool would do for ever.
+func (w *world) closePool(pool *pgxpool.Pool) {
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		pool.Close()
+	}()
+	select {
+	case <-closed:
+	case <-time.After(patience):
+		w.Errorf("%d connections of a pool are still in use %v after the test", pool.Stat().AcquiredConns(), patience)
+	}
+}
+
+// begin returns a transaction that is rolled back when the test ends, if it has not ended by then.
+func (w *world) begin(options pgx.TxOptions) pgx.Tx {
+	w.Helper()
+	tx, err := w.pool.BeginTx(w.ctx, options)
+	require.NoError(w, err)
+	w.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		_ = tx.Rollback(ctx)
+	})
+	return tx
+}
+
+// await returns what ch delivers, or fails the test.
+func await[V any](w *world, ch <-chan V, what string) (v V) {
+	w.Helper()
+	select {
+	case v = <-ch:
+	case <-time.After(patience):
+		w.Fatalf("waited %v for %s", patience, what)
+	}
+	return v
 }
 
 func newExecutor[T any](w *world, opts ...pg.Option) *pg.Executor[T] {
@@ -59,13 +109,13 @@ func newExecutor[T any](w *world, opts ...pg.Option) *pg.Executor[T] {
 // effects counts the rows that fn wrote for key.
 func (w *world) effects(key string) (n int) {
 	w.Helper()
-	require.NoError(w, w.pool.QueryRow(context.Background(), `SELECT count(*) FROM ledger WHERE key = $1`, key).Scan(&n))
+	require.NoError(w, w.pool.QueryRow(w.ctx, `SELECT count(*) FROM ledger WHERE key = $1`, key).Scan(&n))
 	return n
 }
 
 func (w *world) records() (n int) {
 	w.Helper()
-	require.NoError(w, w.pool.QueryRow(context.Background(), `SELECT count(*) FROM idempotent_records`).Scan(&n))
+	require.NoError(w, w.pool.QueryRow(w.ctx, `SELECT count(*) FROM idempotent_records`).Scan(&n))
 	return n
 }
 
@@ -110,9 +160,9 @@ func (g *gate) then(ctx context.Context, _ pgx.Tx, call int) (int, error) {
 // waitingForLock waits until n sessions wait for an advisory lock.
 func (w *world) waitingForLock(n int) {
 	w.Helper()
-	w.eventually(func() bool {
+	w.eventually(fmt.Sprintf("%d sessions that wait for an advisory lock", n), func() bool {
 		var waiting int
-		require.NoError(w, w.pool.QueryRow(context.Background(),
+		require.NoError(w, w.pool.QueryRow(w.ctx,
 			`SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database AND d.datname = current_database()
 			 WHERE l.locktype = 'advisory' AND NOT l.granted`).Scan(&waiting))
 		return waiting == n
@@ -120,14 +170,12 @@ func (w *world) waitingForLock(n int) {
 }
 
 // eventually polls what has no signal.
-func (w *world) eventually(cond func() bool) {
+func (w *world) eventually(what string, cond func() bool) {
 	w.Helper()
-	deadline := time.Now().Add(20 * time.Second)
-	for !cond() {
+	for deadline := time.Now().Add(patience); !cond(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			w.Fatal("not within 20s")
+			w.Fatalf("waited %v for %s", patience, what)
 		}
-		time.Sleep(2 * time.Millisecond)
 	}
 }
 

@@ -39,7 +39,7 @@ func (x *execution) run(ctx context.Context) Settlement {
 		s.After = wait + backoff{first: x.route.circuit.pause / 4, limit: x.route.circuit.pause / 4}.after(1)
 		return s.as(Retrying, CauseCircuit, "the circuit of the handler is open")
 	}
-	out, attempt, err := x.executor.Execute(ctx, Execution{Key: x.runKey(), Refuse: x.route.refuse, Run: x.attempt})
+	out, attempt, err := x.executor.Execute(ctx, Execution{Key: x.runKey(), Refuse: x.route.refuse, Run: x.attempt, Ticket: x.taken.Ticket})
 	x.route.circuit.record(x.result(), probe, time.Now())
 	if x.ran {
 		return x.own()

@@ -24,6 +24,9 @@ type Execution struct {
 	Refuse bool
 	// Run runs the handler. attempt above 1 means that an earlier execution of the key ended without an outcome.
 	Run func(ctx context.Context, attempt int) (Outcome, error)
+	// Ticket is the event's, if the caller passes it to Store.Settle as soon as Execute has returned. A store on a
+	// transactional database may then commit the handler's writes, the outcome and the event's state together in Settle.
+	Ticket Ticket
 }
 
 // An Outcome is what an Executor records of a handler that returned without an error.

@@ -22,7 +22,7 @@ import (
 // Cluster, and what Check reads beyond.
 func aclRules(t *testing.T) (single, cluster, check []string) {
 	t.Helper()
-	lines := regexp.MustCompile(`(?m)^    ACL SETUSER app (.*)$`).FindAllStringSubmatch(readText(t, "docs/redis.md"), -1)
+	lines := regexp.MustCompile(`(?m)^ACL SETUSER app (.*)$`).FindAllStringSubmatch(readText(t, "docs/redis.md"), -1)
 	require.Len(t, lines, 3)
 	return strings.Fields(lines[0][1]), strings.Fields(lines[1][1]), strings.Fields(lines[2][1])
 }
@@ -65,6 +65,7 @@ func loggedIntoCluster(t *testing.T, c *redistest.Cluster) *redis.ClusterClient 
 
 // The user in docs/redis.md can do everything.
 func TestDocumentedUser(t *testing.T) {
+	t.Parallel()
 	single, onCluster, _ := aclRules(t)
 	t.Run("single server", func(t *testing.T) {
 		server := redistest.Start(t)
@@ -144,6 +145,7 @@ func requireMissing(t *testing.T, findings []idemcheck.Finding, rule string, ser
 
 // Check finds each right that is missing, and no other: by asking, or by trying.
 func TestDocumentedUserNeedsEachRight(t *testing.T) {
+	t.Parallel()
 	single, onCluster, reading := aclRules(t)
 	ways := map[string][]string{"by asking": reading, "by trying": nil}
 	server := redistest.Start(t, durable...)
@@ -197,6 +199,7 @@ func TestDocumentedUserNeedsEachRight(t *testing.T) {
 }
 
 func TestCheckFindsMissingWait(t *testing.T) {
+	t.Parallel()
 	single, _, reading := aclRules(t)
 	master := redistest.Start(t, append(durable, "--repl-diskless-sync-delay", "0")...)
 	follow(t, master)
@@ -215,6 +218,7 @@ func TestCheckFindsMissingWait(t *testing.T) {
 
 // The cache's subscription on a Cluster is not sharded, unlike all others.
 func TestCheckFindsMissingSubscribe(t *testing.T) {
+	t.Parallel()
 	_, onCluster, reading := aclRules(t)
 	server := redistest.Start(t, append(durable, "--cluster-enabled", "yes")...)
 	server.MakeCluster(t)
@@ -233,6 +237,7 @@ func TestCheckFindsMissingSubscribe(t *testing.T) {
 
 // What Check may not read, it says, and finds the rest all the same.
 func TestCheckOfWhatItMayNotRead(t *testing.T) {
+	t.Parallel()
 	single, _, reading := aclRules(t)
 	server := redistest.Start(t, "--appendonly", "no", "--maxmemory", "100mb", "--maxmemory-policy", "volatile-ttl")
 	all := []string{"unsafe eviction", "unsafe no-persistence"}
@@ -255,6 +260,7 @@ func TestCheckOfWhatItMayNotRead(t *testing.T) {
 
 // Rights to read names but not to write them are told from none.
 func TestCheckFindsReadOnlyNames(t *testing.T) {
+	t.Parallel()
 	single, _, _ := aclRules(t)
 	server := redistest.Start(t, durable...)
 	rules := slices.Clone(single)

@@ -71,6 +71,7 @@ func follow(t *testing.T, master *redistest.Server, args ...string) *redistest.S
 }
 
 func TestCheckFindsNothing(t *testing.T) {
+	t.Parallel()
 	t.Run("single server", func(t *testing.T) {
 		assert.Empty(t, check(t, redistest.Start(t, durable...).Client(t)))
 	})
@@ -117,6 +118,7 @@ func ringOf(t *testing.T, servers ...*redistest.Server) *redis.Ring {
 
 // Each misconfigured server gives its finding and no other.
 func TestCheckFinds(t *testing.T) {
+	t.Parallel()
 	volatile := []string{"--maxmemory", "100mb", "--maxmemory-policy"}
 	tests := map[string]struct {
 		args []string // beyond the durable ones
@@ -159,6 +161,7 @@ func TestCheckFinds(t *testing.T) {
 }
 
 func TestCheckFindsReplicas(t *testing.T) {
+	t.Parallel()
 	master := redistest.Start(t, "--repl-diskless-sync-delay", "0")
 	replica := follow(t, master, durable...)
 	assert.Equal(t, []string{"unsafe replica"}, codes(check(t, replica.Client(t))))
@@ -176,6 +179,7 @@ func TestCheckFindsReplicas(t *testing.T) {
 }
 
 func TestCheckFindsASentinel(t *testing.T) {
+	t.Parallel()
 	addr := redistest.StartSentinel(t).Addrs()[0]
 	client := redis.NewClient(&redis.Options{Addr: addr})
 	defer client.Close()
@@ -185,6 +189,7 @@ func TestCheckFindsASentinel(t *testing.T) {
 }
 
 func TestCheckFindsADiskThatFails(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "data")
 	require.NoError(t, os.Mkdir(dir, 0o700))
 	server := redistest.Start(t, "--save", "3600 1", "--dir", dir)
@@ -200,6 +205,7 @@ func TestCheckFindsADiskThatFails(t *testing.T) {
 
 // Every master is looked at, and named.
 func TestCheckLooksAtEveryServer(t *testing.T) {
+	t.Parallel()
 	t.Run("Cluster", func(t *testing.T) {
 		cluster := redistest.StartCluster(t, durable...)
 		nodes, err := cluster.Masters(t.Context())
@@ -232,6 +238,7 @@ func TestCheckLooksAtEveryServer(t *testing.T) {
 
 // A Ring goes on without a shard, and does not say so.
 func TestCheckFindsAShardThatIsDown(t *testing.T) {
+	t.Parallel()
 	servers := []*redistest.Server{redistest.Start(t, durable...), redistest.Start(t, durable...)}
 	addrs := map[string]string{"a": servers[0].Addr(), "b": servers[1].Addr()}
 	ring := redis.NewRing(&redis.RingOptions{Addrs: addrs, HeartbeatFn: ejects(servers...), HeartbeatFrequency: 10 * time.Millisecond})
@@ -284,6 +291,7 @@ func version(v string) rewriting {
 }
 
 func TestCheckFindsOldVersions(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t, durable...)
 	for v, want := range map[string][]string{
 		"4.0.14": {"unsafe old-version"},
@@ -321,6 +329,7 @@ func infoOf(old, changed string) rewriting {
 
 // Two masters that accept the same writes grant the same claim.
 func TestCheckFindsActiveActive(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t, durable...)
 	setting := rewriting{change: func(cmd redis.Cmder) {
 		if got, ok := cmd.(*redis.MapStringStringCmd); ok && cmd.Args()[2] == "active-replica" {
@@ -339,6 +348,7 @@ func TestCheckFindsActiveActive(t *testing.T) {
 
 // Valkey tells its mode and version under names of its own; redis_version is then not its version.
 func TestCheckReadsValkey(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t, durable...)
 	client := server.Client(t)
 	client.AddHook(rewriting{change: func(cmd redis.Cmder) {
@@ -386,6 +396,7 @@ func (c *clock) hook() redis.Hook {
 }
 
 func TestCheckFindsAClockThatIsOff(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t, durable...)
 	for ahead, want := range map[time.Duration][]string{
 		7 * time.Second:        {"warning clock-off"},
@@ -401,6 +412,7 @@ func TestCheckFindsAClockThatIsOff(t *testing.T) {
 
 // An expiry is replicated as a moment of the master's clock.
 func TestCheckFindsReplicasWithAnotherClock(t *testing.T) {
+	t.Parallel()
 	cluster := redistest.StartCluster(t, durable...)
 	masters, err := cluster.Masters(t.Context())
 	require.NoError(t, err)
@@ -427,6 +439,7 @@ func TestCheckFindsReplicasWithAnotherClock(t *testing.T) {
 }
 
 func TestCheckOfAServerThatIsAway(t *testing.T) {
+	t.Parallel()
 	t.Run("gone", func(t *testing.T) {
 		server := redistest.Start(t)
 		x := checker(t, server.Client(t))
@@ -499,6 +512,7 @@ func TestCheckOfAServerThatIsAway(t *testing.T) {
 }
 
 func TestCheckArguments(t *testing.T) {
+	t.Parallel()
 	x := checker(t, redistest.Start(t).Client(t))
 	_, err := x.Check(nil) //nolint:staticcheck // this is the case
 	require.ErrorIs(t, err, idempotent.ErrInvalidOption)
@@ -514,6 +528,7 @@ func TestCheckArguments(t *testing.T) {
 
 // Check changes nothing in Redis, with or without ACL DRYRUN, and what others store stays.
 func TestCheckChangesNothing(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	admin := server.Client(t)
 	x := checker(t, admin)
@@ -551,6 +566,7 @@ func TestCheckChangesNothing(t *testing.T) {
 
 // The names that Check writes to, in vain, may be those of operations.
 func TestCheckOnAClusterLeavesOperationsAlone(t *testing.T) {
+	t.Parallel()
 	cluster := redistest.StartCluster(t)
 	masters, err := cluster.Masters(t.Context())
 	require.NoError(t, err)
@@ -574,6 +590,7 @@ func TestCheckOnAClusterLeavesOperationsAlone(t *testing.T) {
 }
 
 func TestCheckCosts(t *testing.T) {
+	t.Parallel()
 	client := redistest.Start(t, durable...).Client(t)
 	assert.Empty(t, check(t, client)) // the connections are made
 	trips := &trips{}

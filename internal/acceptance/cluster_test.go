@@ -64,6 +64,7 @@ func (b *belief) may() {
 // TestCluster shows all that is about Clusters on one, since it takes a while to make. Each test
 // leaves it as it was, but for who is a master and has which slot.
 func TestCluster(t *testing.T) {
+	t.Parallel()
 	c := redistest.StartCluster(t)
 	for _, test := range []struct {
 		name string
@@ -80,6 +81,7 @@ func TestCluster(t *testing.T) {
 		{"slot migrated, never learned", neverLearning(slotMigrated)},
 		{"slot migrated, masters disagree", mastersDisagree},
 		{"slot migrated, leases renewed", renewedWhileMigrated},
+		{"slot migrated, inspected", inspectedWhileMigrated},
 		{"failover", failedOver},
 		{"failover, learned late", failedOverLearnedLate},
 		{"failover under load", failoverUnderLoad},

@@ -2,11 +2,15 @@ package acceptance
 
 import (
 	"context"
+	"fmt"
 	"maps"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -122,6 +126,7 @@ func TestCommandsOfAThousandCallersInOneProcess(t *testing.T) {
 }
 
 func TestOneSubscriptionConnectionForManyKeys(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	onRealRedisAt(t, server.URL(), func(w *world) {
 		w.lease = time.Minute
@@ -163,6 +168,7 @@ func TestOneSubscriptionConnectionForManyKeys(t *testing.T) {
 
 // Everything that is stored has an expiry, whatever became of it.
 func TestEveryKeyExpires(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	onRealRedisAt(t, server.URL(), func(w *world) {
 		x := w.executor(idempotent.WithShouldIgnoreError(idempotent.IsRetryable))
@@ -193,5 +199,36 @@ func TestEveryKeyExpires(t *testing.T) {
 		}
 		p.answer("charged", nil)
 		running.returned(w, "charged")
+	})
+}
+
+// A comparison saves the server's CPU, and wakes waiters one round trip later than the script does: a
+// commit tries it only where fn was so short that there is hardly a waiter.
+func TestOnlyAShortFnCommitsByComparison(t *testing.T) {
+	inFakeTime(t, func(w *world) {
+		x := w.executor()
+		var compared atomic.Int64
+		x.client.AddHook(rewriting{change: func(cmd redis.Cmder) {
+			if slices.Contains(cmd.Args(), any("ifeq")) {
+				compared.Add(1)
+			}
+		}})
+		run := func(key string, takes time.Duration) {
+			x.start(w.Context(), key, func(context.Context) (string, error) {
+				time.Sleep(takes)
+				return "charged", nil
+			}).returned(w, "charged")
+		}
+		const enough = 150 // commits, for an executor to ask the server for SET with IFEQ
+		for i := range enough {
+			run(fmt.Sprint("order-", i), 2*time.Millisecond)
+		}
+		require.Zero(w, compared.Load())
+		run("order", 0)
+		require.Zero(w, compared.Load(), "the first short one counts towards those")
+		for i := range enough {
+			run(fmt.Sprint("short-", i), 0)
+		}
+		require.EqualValues(w, 1, compared.Load(), "the server has no IFEQ")
 	})
 }

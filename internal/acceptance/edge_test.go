@@ -237,6 +237,7 @@ func TestImpatientLeaderDoesNotSpeakForOthers(t *testing.T) {
 // A claim is executed and its reply lost, and Redis is full when go-redis repeats it. The caller
 // must neither wait for itself nor take itself over.
 func TestClaimOfUnknownFateOnAFullRedis(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t, "--maxmemory-policy", "noeviction")
 	onRealRedisAt(t, server.URL(), func(w *world) {
 		admin := server.Client(w)

@@ -179,7 +179,7 @@ func TestErrorsOfNestedRuns(t *testing.T) {
 	for _, own := range []error{
 		idempotent.ErrUnavailable, idempotent.ErrInProgress, idempotent.ErrClosed, idempotent.ErrKeyReused, idempotent.ErrInterrupted,
 		idempotent.ErrCorruptRecord, idempotent.ErrInvalidKey, idempotent.ErrInvalidOption, idempotent.ErrNotFound,
-		idempotent.ErrLeaseLost, idempotent.ErrNotRecorded,
+		idempotent.ErrLeaseLost, idempotent.ErrNotRecorded, idempotent.ErrValueNotKept,
 	} {
 		t.Run(own.Error(), func(t *testing.T) {
 			inFakeTime(t, func(w *world) {

@@ -177,6 +177,7 @@ func TestTakeOverGivenUp(t *testing.T) {
 
 // A caller's own deadline is its own error, also where the client's timer fires a moment before.
 func TestOwnDeadlineIsNoOutage(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	for name, change := range map[string]func(*redis.Options){
 		"client that ignores it": func(*redis.Options) {},
@@ -205,6 +206,7 @@ func TestOwnDeadlineIsNoOutage(t *testing.T) {
 
 // A finished key is replayed by a server that refuses writes, whatever the refusal; a new one is refused.
 func TestServersThatRefuseWrites(t *testing.T) {
+	t.Parallel()
 	for name, configure := range map[string]func(*redis.Client) error{
 		"NOREPLICAS": func(c *redis.Client) error { return c.ConfigSet(t.Context(), "min-replicas-to-write", "1").Err() },
 		"READONLY":   func(c *redis.Client) error { return c.ReplicaOf(t.Context(), "127.0.0.1", "1").Err() },

@@ -308,6 +308,7 @@ func (h hanging) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 // Redis is full and evicts nothing: what is recorded is still replayed, and fn does not run when
 // its claim cannot be stored.
 func TestRedisIsFull(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t, "--maxmemory-policy", "noeviction")
 	onRealRedisAt(t, server.URL(), func(w *world) {
 		x := w.executor()

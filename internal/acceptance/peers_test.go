@@ -64,6 +64,7 @@ func TestManyRoundsOfManyCallersRunOnceEach(t *testing.T) {
 
 // Others deadlock when everything they wait for is flushed.
 func TestFlushWhileManyWait(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	onRealRedisAt(t, server.URL(), func(w *world) {
 		owner, other := w.executor(), w.executor()

@@ -15,6 +15,7 @@ import (
 
 // The subscription is lost, and the outcome recorded before it is back: the waiter reads it then.
 func TestSubscriptionKilled(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	onRealRedisAt(t, server.URL(), func(w *world) {
 		w.lease = time.Minute // too long to be what helps
@@ -102,6 +103,7 @@ func TestDatabasesDoNotMeet(t *testing.T) {
 }
 
 func TestShardedPubSubOnCluster(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t, "--cluster-enabled", "yes")
 	one := server.MakeCluster(t)
 	two := redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{server.Addr()}, ReadOnly: true})
@@ -115,6 +117,7 @@ func TestShardedPubSubOnCluster(t *testing.T) {
 
 // Tracing and metrics wrap clients.
 func TestWrappedClients(t *testing.T) {
+	t.Parallel()
 	type wrappedRing struct{ *redis.Ring }
 	type wrappedCluster struct{ *redis.ClusterClient }
 	addrs := map[string]string{"one": redistest.Start(t).Addr(), "two": redistest.Start(t).Addr()}
@@ -128,6 +131,7 @@ func TestWrappedClients(t *testing.T) {
 }
 
 func TestRESP2(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	client := func() *redis.Client {
 		c := redis.NewClient(&redis.Options{Addr: server.Addr(), Protocol: 2})

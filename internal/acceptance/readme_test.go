@@ -19,6 +19,7 @@ const readmeLines = 40 // of its first program
 // The README's program compiles as it stands and prints what the README says, with the Redis that it
 // embeds and with a real one.
 func TestReadmeProgramRuns(t *testing.T) {
+	t.Parallel()
 	program := goBlocks(t, "README.md")[0]
 	require.True(t, strings.HasPrefix(program, "package main\n"), program)
 	assert.LessOrEqual(t, len(strings.Split(program, "\n")), readmeLines, "lines")

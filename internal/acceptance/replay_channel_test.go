@@ -290,6 +290,7 @@ func caches(t *testing.T, one, two redis.UniversalClient, opts ...idempotent.Opt
 }
 
 func TestReplayCacheOfEveryClient(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	t.Run("RESP2", func(t *testing.T) {
 		client := redis.NewClient(&redis.Options{Addr: server.Addr(), Protocol: 2})
@@ -323,6 +324,7 @@ func TestReplayCacheOfEveryClient(t *testing.T) {
 
 // A shard of a Ring dies: what it had is on another one from then on, and the cache begins anew.
 func TestReplayCacheWhenAShardDies(t *testing.T) {
+	t.Parallel()
 	dying := redistest.Start(t)
 	addrs := map[string]string{"one": dying.Addr(), "two": redistest.Start(t).Addr()}
 	client := redis.NewRing(&redis.RingOptions{Addrs: addrs, HeartbeatFn: ejects(dying), HeartbeatFrequency: 50 * time.Millisecond})
@@ -338,7 +340,8 @@ func TestReplayCacheWhenAShardDies(t *testing.T) {
 
 // The users that docs/redis.md describes, narrowed to one namespace, may do what a cache needs.
 func TestPermissions(t *testing.T) {
-	lines := regexp.MustCompile(`(?m)^    ACL SETUSER app (on .*)$`).FindAllStringSubmatch(readText(t, "docs/redis.md"), -1)
+	t.Parallel()
+	lines := regexp.MustCompile(`(?m)^ACL SETUSER app (on .*)$`).FindAllStringSubmatch(readText(t, "docs/redis.md"), -1)
 	require.Len(t, lines, 2)
 	rules := func(line []string) (args []any) {
 		args = []any{"acl", "setuser", "app"}

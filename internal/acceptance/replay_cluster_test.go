@@ -28,6 +28,7 @@ func cachingOn(t *testing.T, client redis.UniversalClient) (*idempotent.Executor
 
 // What was read from one master is forgotten on another one, after its slot has moved.
 func TestReplayCacheOnAClusterThatChanges(t *testing.T) {
+	t.Parallel()
 	cluster := redistest.StartCluster(t)
 	caches(t, cluster.Client(t), cluster.Client(t))
 
@@ -61,6 +62,7 @@ func TestReplayCacheOnAClusterThatChanges(t *testing.T) {
 }
 
 func TestReplayCacheBehindSentinels(t *testing.T) {
+	t.Parallel()
 	set := redistest.StartSentinel(t)
 	x, log := cachingOn(t, set.Client(t))
 	_, err := x.Run(t.Context(), "order-1", charged)

@@ -2,7 +2,6 @@ package acceptance
 
 import (
 	"context"
-
 	"net"
 	"sync"
 	"sync/atomic"
@@ -27,6 +26,7 @@ type replicated struct {
 
 func onReplicatedRedis(t *testing.T, test func(w *replicated)) {
 	t.Helper()
+	t.Parallel()
 	master := redistest.Start(t, "--repl-diskless-sync-delay", "0")
 	onRealRedisAt(t, master.URL(), func(w *world) {
 		r := &replicated{world: w, master: master, gate: newGate(t, master.Addr())}
@@ -369,6 +369,7 @@ func TestReplicaAckCost(t *testing.T) {
 }
 
 func TestReplicaAckOptions(t *testing.T) {
+	t.Parallel()
 	w := redistest.Start(t)
 	for name, test := range map[string]struct {
 		option idempotent.Option

@@ -361,7 +361,8 @@ func TestEventsOfARun(t *testing.T) {
 			assert.Equal(w, 1, e.Attempt)
 		}
 		assert.Equal(w, []idempotent.EventKind{
-			idempotent.EventClaimed, idempotent.EventExecuted, idempotent.EventRecorded, idempotent.EventReplayed,
+			idempotent.EventClaimed, idempotent.EventExecuted, idempotent.EventRecorded, idempotent.EventReturned,
+			idempotent.EventReplayed, idempotent.EventReturned,
 		}, kinds)
 		assert.Positive(w, x.Events(idempotent.EventRecorded)[0].Size)
 	})

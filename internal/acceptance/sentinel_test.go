@@ -22,6 +22,7 @@ type sentinelWorld struct {
 
 // TestSentinel shows all that is about Sentinels on one set of servers.
 func TestSentinel(t *testing.T) {
+	t.Parallel()
 	s := redistest.StartSentinel(t)
 	for _, test := range []struct {
 		name string

@@ -37,6 +37,7 @@ func newRing(t *testing.T, addrs map[string]string, alive func(context.Context, 
 }
 
 func TestRing(t *testing.T) {
+	t.Parallel()
 	addrs := map[string]string{"one": redistest.Start(t).Addr(), "two": redistest.Start(t).Addr(), "three": redistest.Start(t).Addr()}
 	behaviour.Run(t, newRing(t, addrs, staysUp), newRing(t, addrs, staysUp))
 }
@@ -65,6 +66,7 @@ func TestRingThatMovesKeys(t *testing.T) {
 
 // While a shard is away, its operations are unavailable, and those of the others go on.
 func TestRingShardDown(t *testing.T) {
+	t.Parallel()
 	one, two := redistest.Start(t), redistest.Start(t)
 	beats := make(chan string)
 	ring := newRing(t, map[string]string{"one": one.Addr(), "two": two.Addr()}, func(ctx context.Context, shard *redis.Client) bool {
@@ -111,6 +113,7 @@ func TestRingShardDown(t *testing.T) {
 var duplex = map[string]*redis.AutoPipelineOptions{"half duplex": {}, "full duplex": {FullDuplex: true}}
 
 func TestAutoPipeliner(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	for name, options := range duplex {
 		t.Run(name, func(t *testing.T) {
@@ -127,6 +130,7 @@ func TestAutoPipeliner(t *testing.T) {
 
 // One that defers returns before a command was sent: how that went is in the command alone.
 func TestDeferringAutoPipeliner(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	client := server.Client(t)
 	pipeliner, err := client.AsyncAutoPipeline()

@@ -2,6 +2,7 @@ package acceptance
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -28,9 +29,22 @@ func TestMain(m *testing.M) {
 		workerMain()
 		return
 	}
+	flag.Parse()
+	if !isSet("test.parallel") {
+		_ = flag.Set("test.parallel", "8") // they wait for servers and leases, not for a core
+	}
 	code := m.Run()
 	redistest.Cleanup()
+	if err := goleak.Find(stillDialing, stillDraining); err != nil && code == 0 {
+		fmt.Fprintln(os.Stderr, "after the last test:", err)
+		code = 1
+	}
 	os.Exit(code)
+}
+
+func isSet(name string) (found bool) {
+	flag.Visit(func(f *flag.Flag) { found = found || f.Name == name })
+	return found
 }
 
 // A world is where a behaviour is tested: in fake time on an in-memory server, or on a real one.
@@ -50,11 +64,12 @@ type world struct {
 
 var worlds atomic.Int64
 
-// everywhere runs a behaviour in both worlds.
+// everywhere runs a behaviour in both worlds. Tests that call it run in parallel.
 func everywhere(t *testing.T, test func(w *world)) {
 	t.Helper()
+	t.Parallel()
 	t.Run("fake time", func(t *testing.T) { inFakeTime(t, test) })
-	t.Run("real Redis", func(t *testing.T) { onRealRedis(t, test) })
+	t.Run("real Redis", func(t *testing.T) { onRealRedisAt(t, redistest.URL(t), test) })
 }
 
 func inFakeTime(t *testing.T, test func(w *world)) {
@@ -75,8 +90,10 @@ func inFakeTime(t *testing.T, test func(w *world)) {
 	})
 }
 
+// onRealRedis runs a behaviour on the server that tests share, in parallel with other tests.
 func onRealRedis(t *testing.T, test func(w *world)) {
 	t.Helper()
+	t.Parallel()
 	onRealRedisAt(t, redistest.URL(t), test)
 }
 
@@ -96,16 +113,6 @@ func onRealRedisAt(t *testing.T, url string, test func(w *world)) {
 		options:   *options,
 		dial:      func(ctx context.Context) (net.Conn, error) { return d.DialContext(ctx, "tcp", options.Addr) },
 	})
-}
-
-// leavesNothing fails a test that leaves a goroutine behind.
-func leavesNothing(t *testing.T) {
-	t.Helper()
-	before := goleak.IgnoreCurrent()
-	// go-redis dials once a second after failures, and notices only then that it was closed.
-	dialing := goleak.IgnoreAnyFunction("github.com/redis/go-redis/v9/internal/pool.(*ConnPool).tryDial")
-	servers := goleak.IgnoreAnyFunction("github.com/idempotent-go/idempotent/internal/redistest.drain")
-	t.Cleanup(func() { goleak.VerifyNone(t, before, dialing, servers) })
 }
 
 // client returns a client of its own, whose connections go through wire if that is not nil.

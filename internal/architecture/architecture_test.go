@@ -32,10 +32,13 @@ const (
 var arrows = map[string][]string{
 	"backoff":     nil,
 	"equal":       nil,
+	"errreg":      {"errtree"},
 	"errtree":     nil,
 	"flight":      nil,
+	"guard":       {"rediserr"},
 	"jsonx":       {"equal", "safetext", "shape"},
 	"msgpackx":    {"equal", "safetext", "shape"},
+	"present":     nil,
 	"record":      nil,
 	"rediserr":    nil,
 	"runctx":      nil,
@@ -51,12 +54,12 @@ var arrows = map[string][]string{
 	"store":       {"backoff", "pipeline", "record", "rediserr", "topology"},
 	"lease":       {"pipeline", "record", "rediserr", "store"},
 	"replaycache": {"backoff", "pubsub", "record", "rediserr", "store"},
-	"inspect":     {"record", "topology"},
+	"inspect":     {"record", "rediserr", "topology"},
 	"checkup":     {"idemcheck", "record", "rediserr", "topology"},
 }
 
 // harness are the packages of tests, which no other package may import.
-var harness = []string{"acceptance", "architecture", "behaviour", "pgtest", "redistest"}
+var harness = []string{"acceptance", "architecture", "behaviour", "pgtest", "redistest", "sample"}
 
 // maxExported is how many names a mechanism may export. Constants of one of its types belong to that
 // type, and methods and fields are not counted.
@@ -201,6 +204,18 @@ func TestRootFilesHaveNoCycle(t *testing.T) {
 	}
 	require.NotEmpty(t, edges)
 	assert.Empty(t, cycle(edges))
+}
+
+// The root package can be read in one sitting: its public API, and what the engine decides.
+func TestRootIsSmall(t *testing.T) {
+	const maxFiles, maxLines = 18, 380
+	fset := token.NewFileSet()
+	files := parsed(t, fset, ".")
+	assert.LessOrEqual(t, len(files), maxFiles)
+	for _, file := range files {
+		position := fset.Position(file.FileEnd)
+		assert.LessOrEqual(t, position.Line, maxLines, position.Filename)
+	}
 }
 
 // exportData finds what the compiler wrote about the packages that the root package imports.

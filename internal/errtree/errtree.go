@@ -2,7 +2,10 @@
 // methods of the errors in it. It never changes an error and never formats one.
 package errtree
 
-import "reflect"
+import (
+	"fmt"
+	"reflect"
+)
 
 // maxNodes keeps an error that wraps itself from taking the process down.
 const maxNodes = 10_000
@@ -70,4 +73,14 @@ func Contains(err error, targets ...error) (found bool) {
 		return !found
 	})
 	return found
+}
+
+// Text is err.Error(), also for an error whose method panics, as that of a nil pointer may.
+func Text(err error) (text string) {
+	defer func() {
+		if recover() != nil {
+			text = fmt.Sprintf("error of type %T, whose Error method panics", err)
+		}
+	}()
+	return err.Error()
 }

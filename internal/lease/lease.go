@@ -23,6 +23,7 @@ type Lease struct {
 	Attempt   uint32
 	Duration  time.Duration
 	Retention time.Duration
+	Context   context.Context // fn's, for what is told about the lease
 
 	// Guarded by the renewer's mutex once it has the lease.
 
@@ -49,12 +50,11 @@ func margin(d time.Duration) time.Duration { return 2*time.Millisecond + d/1000 
 // A Renewer keeps the leases of one executor. It sleeps in a timer, without a goroutine, while there
 // are leases, and does nothing when there are none.
 type Renewer struct {
-	store     *store.Store
-	interval  time.Duration // a lease is renewed at this age, a third: two renewals may fail
-	tick      time.Duration // how often leases are looked at
-	onRenewed func(*Lease)
-	onLost    func(*Lease)
-	logger    *slog.Logger
+	store    *store.Store
+	interval time.Duration // a lease is renewed at this age, a third: two renewals may fail
+	tick     time.Duration // how often leases are looked at
+	events   Events
+	logger   *slog.Logger
 
 	mu     sync.Mutex
 	leases map[*Lease]struct{}
@@ -62,17 +62,24 @@ type Renewer struct {
 	firing sync.WaitGroup
 }
 
-// NewRenewer returns a Renewer of leases that last duration. onRenewed and onLost are called for each
-// renewal and each loss while fn runs, without the mutex.
-func NewRenewer(s *store.Store, duration time.Duration, onRenewed, onLost func(*Lease), logger *slog.Logger) *Renewer {
+// Events is told about leases, without the mutex.
+type Events interface {
+	// LeaseRenewed is called for each reply to a renewal. err is nil if the lease was extended; left is what was left of
+	// it before.
+	LeaseRenewed(l *Lease, left time.Duration, err error)
+	// LeaseLost is called when a lease is lost while fn runs.
+	LeaseLost(l *Lease)
+}
+
+// NewRenewer returns a Renewer of leases that last duration.
+func NewRenewer(s *store.Store, duration time.Duration, events Events, logger *slog.Logger) *Renewer {
 	return &Renewer{
-		store:     s,
-		interval:  duration / 3,
-		tick:      max(duration/12, time.Millisecond),
-		onRenewed: onRenewed,
-		onLost:    onLost,
-		logger:    logger,
-		leases:    make(map[*Lease]struct{}),
+		store:    s,
+		interval: duration / 3,
+		tick:     max(duration/12, time.Millisecond),
+		events:   events,
+		logger:   logger,
+		leases:   make(map[*Lease]struct{}),
 	}
 }
 
@@ -144,7 +151,7 @@ func (r *Renewer) fire() {
 		r.firing.Go(func() { r.renew(batch) })
 	}
 	for _, l := range lost {
-		r.onLost(l)
+		r.events.LeaseLost(l)
 	}
 }
 
@@ -216,7 +223,7 @@ func (r *Renewer) renew(batch []*Lease) {
 		renewals[i] = l.Renewal()
 	}
 	r.store.Renew(context.Background(), renewals)
-	tell := make([]func(*Lease), len(batch))
+	tell := make([]func(), len(batch))
 	failed, last := 0, error(nil)
 	for i, l := range batch {
 		tell[i] = r.finish(l, &renewals[i], sent)
@@ -228,35 +235,36 @@ func (r *Renewer) renew(batch []*Lease) {
 		r.logger.Warn("idempotent: renewals failed, trying again", "leases", failed, "of", len(batch), "error", rediserr.Text(last))
 	}
 	// After all leases of the batch are up to date: an observer may be slow.
-	for i, f := range tell {
+	for _, f := range tell {
 		if f != nil {
-			f(batch[i])
+			f()
 		}
 	}
 }
 
 // finish applies the reply to a renewal that was sent at sent, and returns the callback to call, nil if
 // there is nothing to report.
-func (r *Renewer) finish(l *Lease, done *store.Renewal, sent time.Time) (tell func(*Lease)) {
+func (r *Renewer) finish(l *Lease, done *store.Renewal, sent time.Time) (tell func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	l.renewalBegan = time.Time{}
+	left := max(0, time.Until(l.RenewedAt.Add(l.Duration)))
 	_, kept := r.leases[l]
 	switch {
 	case !kept, l.lost:
 		return nil // too late: the owner has given up, or was told
-	case done.Err != nil:
-		return nil // says nothing about the lease: renewed again at the next tick, until it runs out
+	case done.Err != nil: // says nothing about the lease: renewed again at the next tick, until it runs out
+		return func() { r.events.LeaseRenewed(l, left, done.Err) }
 	case done.Mine:
 		// A renewal that hung may return after a later one. Its older time must not shorten the
 		// lease, since the later one was executed as well.
 		if sent.After(l.RenewedAt) {
 			l.RenewedAt = sent
 		}
-		return r.onRenewed
+		return func() { r.events.LeaseRenewed(l, left, nil) }
 	case l.fnReturned:
 		return nil // the record is the outcome already: the commit was faster
 	}
 	r.end(l) // another owner has the key, or it was forgotten: fn must stop now, not at the deadline
-	return r.onLost
+	return func() { r.events.LeaseLost(l) }
 }

@@ -58,9 +58,20 @@ const duration = 12 * time.Second // renewed at 4 s, looked at each second
 type world struct {
 	*Renewer
 	*server
-	renewed, lost int
-	told          losses
+	renewed, failed, lost int
+	before                time.Duration
+	told                  losses
 }
+
+func (w *world) LeaseRenewed(_ *Lease, left time.Duration, err error) {
+	if w.before = left; err != nil {
+		w.failed++
+	} else {
+		w.renewed++
+	}
+}
+
+func (w *world) LeaseLost(*Lease) { w.lost++ }
 
 func inFakeTime(t *testing.T, test func(t *testing.T, w *world)) {
 	synctest.Test(t, func(t *testing.T) {
@@ -68,7 +79,7 @@ func inFakeTime(t *testing.T, test func(t *testing.T, w *world)) {
 		client := redis.NewClient(&redis.Options{Addr: "127.0.0.1:1", MaxRetries: -1})
 		client.AddHook(w.server)
 		w.Renewer = NewRenewer(store.New(client, 0, store.Ack{}), duration,
-			func(*Lease) { w.renewed++ }, func(*Lease) { w.lost++ }, slog.New(slog.DiscardHandler))
+			w, slog.New(slog.DiscardHandler))
 		test(t, w)
 		w.Close()
 		assert.NoError(t, client.Close())
@@ -117,7 +128,7 @@ func TestOlderRenewalDoesNotReplaceANewerOne(t *testing.T) {
 		w.left(t, l, duration)
 		w.Drop(l)
 	})
-	older := NewRenewer(nil, duration, func(*Lease) {}, nil, nil)
+	older := NewRenewer(nil, duration, new(world), nil)
 	sent := time.Now()
 	l := &Lease{Duration: duration, RenewedAt: sent}
 	older.leases[l] = struct{}{}

@@ -4,6 +4,7 @@ package pgtest
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -19,7 +20,11 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 )
+
+// patience limits each wait for a server's program, so that a test fails with that program's output instead of waiting.
+const patience = time.Minute
 
 // ErrNoServer says that there is no PostgreSQL to start.
 var ErrNoServer = errors.New("needs PostgreSQL (scripts/ensure-postgres, or apt-get install postgresql)")
@@ -99,13 +104,12 @@ func Launch(args ...string) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	out, err := s.command("initdb", "-D", s.data(), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync").CombinedOutput()
-	if err != nil {
-		_ = os.RemoveAll(s.dir)
-		return nil, fmt.Errorf("initdb: %w\n%s", err, out)
+	err = s.tool("initdb", "-D", s.data(), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
+	if err == nil {
+		err = s.Run()
 	}
-	if err := s.Run(); err != nil {
-		_ = os.RemoveAll(s.dir)
+	if err != nil {
+		s.Close()
 		return nil, err
 	}
 	return s, nil
@@ -118,24 +122,20 @@ func (s *Server) Standby(name string, args ...string) (*Server, error) {
 		return nil, err
 	}
 	source := fmt.Sprintf("host=127.0.0.1 port=%d user=postgres application_name=%s", s.port, name)
-	out, err := standby.command("pg_basebackup", "-d", source, "-D", standby.data(), "-R", "-X", "stream", "-c", "fast", "--no-sync").CombinedOutput()
+	err = standby.tool("pg_basebackup", "-d", source, "-D", standby.data(), "-R", "-X", "stream", "-c", "fast", "--no-sync")
 	if err == nil {
 		err = standby.Run()
 	}
 	if err != nil {
-		_ = os.RemoveAll(standby.dir)
-		return nil, fmt.Errorf("standby: %w\n%s", err, out)
+		standby.Close()
+		return nil, err
 	}
 	return standby, nil
 }
 
 // Promote makes a standby a primary, and returns when it takes writes.
 func (s *Server) Promote() error {
-	out, err := s.command("pg_ctl", "promote", "-D", s.data(), "-w").CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("promote: %w\n%s", err, out)
-	}
-	return nil
+	return s.tool("pg_ctl", "promote", "-D", s.data(), "-w")
 }
 
 func newServer(args []string) (*Server, error) {
@@ -152,7 +152,7 @@ func newServer(args []string) (*Server, error) {
 		return nil, err
 	}
 	if owner := ServerUser(); owner != nil {
-		err = errors.Join(os.Chown(dir, int(owner.Uid), int(owner.Gid)))
+		err = os.Chown(dir, int(owner.Uid), int(owner.Gid))
 	}
 	return s, err
 }
@@ -185,14 +185,25 @@ func ServerUser() *syscall.Credential {
 
 func (s *Server) data() string { return filepath.Join(s.dir, "data") }
 
-func (s *Server) command(name string, args ...string) *exec.Cmd {
-	cmd := exec.Command(filepath.Join(s.bin, name), args...)
+// tool runs one of PostgreSQL's programs to its end.
+func (s *Server) tool(name string, args ...string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, filepath.Join(s.bin, name), args...)
 	cmd.Dir = s.dir
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: ServerUser()}
-	return cmd
+	cmd.WaitDelay = time.Second // for a child that has inherited its output
+	out, err := cmd.CombinedOutput()
+	switch {
+	case ctx.Err() != nil:
+		return fmt.Errorf("%s has not ended within %v:\n%s", name, patience, out)
+	case err != nil:
+		return fmt.Errorf("%s: %w\n%s", name, err, out)
+	}
+	return nil
 }
 
-// Run starts the process, also again after Stop or Kill, and returns when it takes connections.
+// Run starts the process, also again after Stop, and returns when it takes connections.
 func (s *Server) Run() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -203,7 +214,7 @@ func (s *Server) Run() error {
 		"-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c", "max_prepared_transactions=0"}, s.args...)
 	cmd := exec.Command("sh", args...)
 	cmd.Dir = s.dir
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: ServerUser()}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: ServerUser(), Setpgid: true}
 	var err error
 	if s.life, err = cmd.StdinPipe(); err != nil {
 		return err
@@ -216,16 +227,31 @@ func (s *Server) Run() error {
 		return err
 	}
 	s.cmd = cmd
+	ready := make(chan error, 1)
+	go follow(out, ready)
+	select {
+	case err = <-ready:
+	case <-time.After(patience):
+		err = fmt.Errorf("postgres takes no connections after %v", patience)
+	}
+	if err != nil {
+		s.stop("immediate")
+	}
+	return err
+}
+
+// follow reads the server's log to its end, and sends nil when the server takes connections, or an error if it never does.
+func follow(out io.Reader, ready chan<- error) {
 	var log strings.Builder
 	for lines := bufio.NewScanner(out); lines.Scan(); {
 		if strings.Contains(lines.Text(), "ready to accept") {
-			go func() { _, _ = io.Copy(io.Discard, out) }()
-			return nil
+			ready <- nil
+			_, _ = io.Copy(io.Discard, out) // until the server has ended
+			return
 		}
 		log.WriteString(lines.Text() + "\n")
 	}
-	s.stop("immediate")
-	return fmt.Errorf("postgres did not start:\n%s", &log)
+	ready <- fmt.Errorf("postgres did not start:\n%s", &log)
 }
 
 // Stop shuts the server down as pg_ctl does: mode is smart, fast or immediate, which is a crash.
@@ -239,9 +265,11 @@ func (s *Server) stop(mode string) {
 	if s.cmd == nil {
 		return
 	}
-	_ = s.command("pg_ctl", "stop", "-D", s.data(), "-m", mode, "-w").Run()
+	_ = s.tool("pg_ctl", "stop", "-D", s.data(), "-m", mode, "-w")
 	_ = s.life.Close()
+	kill := time.AfterFunc(patience, func() { _ = syscall.Kill(-s.cmd.Process.Pid, syscall.SIGKILL) })
 	_ = s.cmd.Wait()
+	kill.Stop()
 	s.cmd = nil
 }
 
@@ -259,14 +287,13 @@ func (s *Server) URL() string { return URL(s.Addr(), "postgres") }
 
 // URL returns the connection string of a database at addr.
 func URL(addr, database string) string {
-	return fmt.Sprintf("postgres://postgres@%s/%s?sslmode=disable", addr, database)
+	return fmt.Sprintf("postgres://postgres@%s/%s?sslmode=disable&connect_timeout=10", addr, database)
 }
 
 // CreateDatabase creates a database and returns its connection string.
 func (s *Server) CreateDatabase(name string) (string, error) {
-	out, err := s.command("createdb", "-h", "127.0.0.1", "-p", strconv.Itoa(s.port), "-U", "postgres", name).CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("createdb: %w\n%s", err, out)
+	if err := s.tool("createdb", "-h", "127.0.0.1", "-p", strconv.Itoa(s.port), "-U", "postgres", name); err != nil {
+		return "", err
 	}
 	return URL(s.Addr(), name), nil
 }

@@ -5,7 +5,10 @@ import (
 	"io"
 	"net"
 	"sync"
+	"time"
 )
+
+const dialTimeout = 10 * time.Second
 
 // A Proxy forwards connections to a server that can be changed, and can cut commits off.
 type Proxy struct {
@@ -15,6 +18,7 @@ type Proxy struct {
 	conns    map[net.Conn]bool
 	cut      func() Cut        // asked at each COMMIT; nil cuts none
 	answer   map[net.Conn]bool // whose next answer to COMMIT is cut
+	deaf     bool              // drops cancel requests
 	done     sync.WaitGroup
 }
 
@@ -63,6 +67,14 @@ func (p *Proxy) SetCut(cut func() Cut) {
 	p.cut = cut
 }
 
+// DropCancelRequests loses the requests to cancel a statement, which a client sends on a connection of its own when it
+// gives a connection up. Without this, the server rolls back a COMMIT that is waiting when its connection is cut.
+func (p *Proxy) DropCancelRequests() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.deaf = true
+}
+
 // Close closes all connections and waits for the proxy's goroutines.
 func (p *Proxy) Close() {
 	_ = p.listener.Close()
@@ -85,7 +97,7 @@ func (p *Proxy) serve(client net.Conn) {
 	p.mu.Lock()
 	target := p.target
 	p.mu.Unlock()
-	server, err := net.Dial("tcp", target)
+	server, err := net.DialTimeout("tcp", target, dialTimeout)
 	if err != nil {
 		return
 	}
@@ -116,10 +128,18 @@ func (p *Proxy) serve(client net.Conn) {
 // default_query_exec_mode=exec sends each time, and the tag of its answer.
 var commitText = []byte("COMMIT\x00")
 
+// cancelRequest is how the only message of a connection begins that cancels another one's statement: its length, 16, and
+// its code, 80877102.
+var cancelRequest = []byte{0, 0, 0, 16, 0x04, 0xd2, 0x16, 0x2e}
+
 // requests forwards what the client sends.
 func (p *Proxy) requests(client, server net.Conn) error {
 	return forward(client, server, func(b []byte) (send, end bool) {
-		if !bytes.Contains(b, commitText) {
+		switch {
+		case bytes.HasPrefix(b, cancelRequest):
+			drop := p.dropsCancels()
+			return !drop, drop
+		case !bytes.Contains(b, commitText):
 			return true, false
 		}
 		switch p.next() {
@@ -153,6 +173,12 @@ func (p *Proxy) next() Cut {
 		return CutNothing
 	}
 	return p.cut()
+}
+
+func (p *Proxy) dropsCancels() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.deaf
 }
 
 // forward copies until a side ends or decide says so.

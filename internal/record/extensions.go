@@ -16,7 +16,7 @@ const (
 	// FieldOwner names the process that runs fn, for people: a running record has it, and one whose
 	// execution was interrupted.
 	FieldOwner Field = iota + 1
-	// FieldOrigin is the trace of the execution: trace id (16 bytes), span id (8 bytes), flags (1 byte).
+	// FieldOrigin is the span of the call that runs fn: trace id (16 bytes), span id (8 bytes), flags (1 byte).
 	FieldOrigin
 	// FieldShape is reserved for a fingerprint of the type that the payload encodes.
 	FieldShape
@@ -104,6 +104,20 @@ func (e Extensions) find(f Field) (start, end int) {
 		start = end
 	}
 	return start, start
+}
+
+// WithOrigin returns a copy of e with FieldOrigin.
+func (e Extensions) WithOrigin(traceID [16]byte, spanID [8]byte, flags byte) Extensions {
+	value := make([]byte, 0, originSize)
+	return e.With(FieldOrigin, append(append(append(value, traceID[:]...), spanID[:]...), flags))
+}
+
+// Origin returns FieldOrigin, or zeros if there is none of the length that this code knows.
+func (e Extensions) Origin() (traceID [16]byte, spanID [8]byte, flags byte) {
+	if value := e.Get(FieldOrigin); len(value) == originSize {
+		return [16]byte(value), [8]byte(value[16:]), value[originSize-1]
+	}
+	return traceID, spanID, 0
 }
 
 // fields yields each field and its value.

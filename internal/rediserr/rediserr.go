@@ -14,8 +14,8 @@ func Text(err error) string {
 	return text
 }
 
-// RecoverTo, deferred around a command, turns a panic of a client's hook into an error, because the
-// command may have been executed and its outcome must be handled like a lost reply.
+// RecoverTo turns a panic of a client's hook into an error. Defer it around a command: the command may
+// have been executed, and its outcome must be handled like a lost reply.
 func RecoverTo(err *error) {
 	if v := recover(); v != nil {
 		*err = PanicError(v)

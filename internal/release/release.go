@@ -33,9 +33,9 @@ type Queue struct {
 	logger *slog.Logger
 
 	mu      sync.Mutex
-	entries []*entry        // neither sent at the moment nor settled
-	sending map[string]bool // servers that a pipeline is in flight to
-	pending int             // entries, and those in flight
+	entries []*entry // neither sent at the moment nor settled
+	servers map[string]*server
+	pending int // entries, and those in flight
 	running bool
 	closed  bool
 	wake    chan struct{}
@@ -46,9 +46,16 @@ type Queue struct {
 type entry struct {
 	store.Release
 	doubtful bool      // the claim may still arrive
-	due      time.Time // when to send it next
+	due      time.Time // when to send it next, if the server answers by then
 	answered time.Time // when Redis first answered
-	pause    backoff.Backoff
+}
+
+// A server gets one pipeline at a time. While it fails, all its releases wait for the same retry:
+// retries of their own would keep it busy with many small pipelines.
+type server struct {
+	sending bool
+	retry   time.Time // no pipeline before then
+	pause   backoff.Backoff
 }
 
 // New returns a queue without a goroutine; the first Add starts one. A claim of unknown fate may
@@ -57,7 +64,7 @@ type entry struct {
 func New(s *store.Store, linger time.Duration, logger *slog.Logger) *Queue {
 	return &Queue{
 		store: s, linger: linger, logger: logger,
-		sending: make(map[string]bool),
+		servers: make(map[string]*server),
 		wake:    make(chan struct{}, 1),
 		quit:    make(chan struct{}),
 	}
@@ -68,10 +75,7 @@ func (q *Queue) Add(r store.Release, doubtful bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.pending++
-	q.entries = append(q.entries, &entry{
-		Release: r, doubtful: doubtful,
-		pause: backoff.Backoff{First: firstPause, Limit: longestPause},
-	})
+	q.entries = append(q.entries, &entry{Release: r, doubtful: doubtful})
 	q.start()
 }
 
@@ -158,32 +162,56 @@ func (q *Queue) take(now time.Time) (due map[string][]*entry, next time.Duration
 	defer q.mu.Unlock()
 	if q.pending == 0 {
 		q.running = false
+		clear(q.servers)
 		return nil, 0, true
 	}
-	due = q.byServer(q.entries)
-	q.entries, next = nil, longestPause
-	for address, all := range due {
-		ready := all[:0:0]
-		for _, e := range all {
-			if e.due.After(now) || q.sending[address] || len(ready) == batchLimit {
-				q.entries = append(q.entries, e)
-				if !q.sending[address] {
-					next = min(next, max(e.due.Sub(now), 0))
-				}
-				continue
-			}
-			ready = append(ready, e)
+	due, next = make(map[string][]*entry), longestPause
+	waiting := q.byServer(q.entries)
+	q.entries = nil
+	for address, entries := range waiting {
+		to := q.server(address)
+		ready, later, wait := to.ready(entries, now)
+		q.entries = append(q.entries, later...)
+		next = min(next, wait)
+		if len(ready) > 0 {
+			due[address], to.sending = ready, true
 		}
-		if len(ready) == batchLimit {
-			next = longestPause // the pipeline wakes the goroutine when it is done
-		}
-		if due[address] = ready; len(ready) == 0 {
-			delete(due, address)
-			continue
-		}
-		q.sending[address] = true
 	}
 	return due, next, false
+}
+
+// server returns the state of one server. The caller holds the mutex.
+func (q *Queue) server(address string) *server {
+	s, ok := q.servers[address]
+	if !ok {
+		s = &server{pause: backoff.Backoff{First: firstPause, Limit: longestPause}}
+		q.servers[address] = s
+	}
+	return s
+}
+
+// ready divides what waits for a server into what to send now and the rest, and returns how long the
+// rest has to wait. A pipeline wakes the goroutine when it is done.
+func (s *server) ready(entries []*entry, now time.Time) (ready, later []*entry, wait time.Duration) {
+	wait = longestPause
+	if s.sending {
+		return nil, entries, wait
+	}
+	if s.retry.After(now) {
+		return nil, entries, s.retry.Sub(now)
+	}
+	for _, e := range entries {
+		switch {
+		case len(ready) == batchLimit:
+			later = append(later, e)
+		case e.due.After(now):
+			later = append(later, e)
+			wait = min(wait, e.due.Sub(now))
+		default:
+			ready = append(ready, e)
+		}
+	}
+	return ready, later, wait
 }
 
 func (q *Queue) byServer(entries []*entry) map[string][]*entry {
@@ -209,28 +237,48 @@ func (q *Queue) send(address string, batch []*entry) {
 
 func (q *Queue) finish(address string, batch []*entry, returned bool) {
 	now := time.Now()
-	var failed error
+	n, err := failures(batch)
+	answered := returned && n < len(batch)
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	delete(q.sending, address)
 	for _, e := range batch {
-		if e.Err != nil {
-			failed = e.Err
-		}
 		if q.closed || q.settled(e, now, returned) {
 			q.pending--
 			continue
 		}
-		e.due = now.Add(q.pauseOf(e, now))
+		if answered {
+			e.due = now.Add(q.pauseOf(e, now))
+		}
 		q.entries = append(q.entries, e)
 	}
+	q.server(address).sent(now, answered)
 	if q.closed {
 		return
 	}
 	q.start()
-	if failed != nil {
-		q.logger.Debug("idempotent: releases failed, trying again", "releases", len(batch), "error", rediserr.Text(failed))
+	if err != nil {
+		q.logger.Debug("idempotent: releases failed, trying again", "releases", n, "error", rediserr.Text(err))
 	}
+}
+
+// failures returns how many releases of a batch failed, and the error of one.
+func failures(batch []*entry) (n int, err error) {
+	for _, e := range batch {
+		if e.Err != nil {
+			n, err = n+1, e.Err
+		}
+	}
+	return n, err
+}
+
+// sent takes note of the end of a pipeline.
+func (s *server) sent(now time.Time, answered bool) {
+	s.sending, s.retry = false, time.Time{}
+	if answered {
+		s.pause.Reset()
+		return
+	}
+	s.retry = now.Add(s.pause.Next())
 }
 
 // settled reports whether a release need not be sent again. A claim that it found may have been sent
@@ -245,11 +293,12 @@ func (q *Queue) settled(e *entry, now time.Time, returned bool) bool {
 	return !e.doubtful || now.Sub(e.answered) >= q.linger
 }
 
-// pauseOf backs off while Redis does not answer. After that, a claim that has not arrived for some time
-// is looked for after the same time again: most come at once, when a server wakes up.
+// pauseOf is when to send a release again to a server that answers. A claim that has not arrived for
+// some time is looked for after the same time again: most come at once, when a server wakes up. A key
+// that the server refuses does not hold up the others.
 func (q *Queue) pauseOf(e *entry, now time.Time) time.Duration {
-	if e.Err != nil || e.answered.IsZero() {
-		return e.pause.Next()
+	if e.Err != nil {
+		return longestPause
 	}
 	return max(firstPause, min(now.Sub(e.answered), q.linger-now.Sub(e.answered)))
 }

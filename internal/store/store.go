@@ -314,29 +314,6 @@ func readingOf(cmd *redis.Cmd, err error) (Reading, error) {
 	return Reading{Raw: []byte(raw), TTL: time.Duration(left) * time.Millisecond}, nil
 }
 
-// Forget deletes the record whose head was seen, and publishes that to waiters and to caches. It returns
-// the head of the record found; another one than seen stays. anyType deletes whatever is there, for a
-// name that holds no string. It is sent once, because a second delivery might delete a record that was
-// made since.
-func (s *Store) Forget(ctx context.Context, name string, head []byte, anyType bool) (there []byte, err error) {
-	send := func(verb, script string) (*redis.Cmd, error) {
-		cmd := redis.NewCmd(ctx, verb, script, one, name, s.Publish, []byte{MessageFree}, s.CacheChannel, head, anyType)
-		cmd.SetFirstKeyPos(3)
-		return cmd, s.Send(ctx, s.Client, sentOnce{cmd})
-	}
-	cmd, err := send("evalsha", forgetScript.Hash())
-	if redis.HasErrorPrefix(err, "NOSCRIPT") {
-		cmd, err = send("eval", forgetSource)
-	}
-	text, broken := cmd.Text()
-	return []byte(text), cmp.Or(err, broken)
-}
-
-// sentOnce is a command that go-redis must not retry.
-type sentOnce struct{ *redis.Cmd }
-
-func (sentOnce) NoRetry() bool { return true }
-
 // HeadOf returns the first bytes of a record: version, kind and token. Scripts compare these.
 func HeadOf(raw []byte) []byte { return raw[:min(len(raw), record.HeadSize)] }
 

@@ -40,7 +40,7 @@ func (w *worker) invoke(id, key string, op history.Op, ask *history.Ask) {
 func (w *worker) returned(by *caller, id, key string, e history.Event, report *idempotent.Report) {
 	e.Call, e.Key, e.Attempt = id, key, report.Attempt
 	_, e.Joined = by.joined.Load(key)
-	e.Cached = report.Source == idempotent.Replayed && by.id != "" && !e.Joined && !by.asked.Load()
+	e.Cached = report.Source == idempotent.Cached && by.id != "" && !e.Joined && !by.asked.Load()
 	w.rec.Record(e)
 }
 

@@ -1,4 +1,4 @@
-package idempotent
+package errreg
 
 import (
 	"encoding/json"
@@ -10,55 +10,13 @@ import (
 	"os"
 	"strconv"
 	"syscall"
+
+	"github.com/idempotent-go/idempotent/internal/errtree"
 )
 
-// CustomError registers errors whose type cannot be named to ErrorType, or that encoding/json does not
-// carry: gRPC's *status.Error, *url.Error, a driver's own. encode gets each error of the tree that fn
-// returned, in the order of errors.Is, and returns its bytes, or false if the error is not one of these.
-// decode makes an error of these bytes; an error of decode costs the match, not the replay. Both may be
-// called from many goroutines at once, and one that panics counts as one that does not know the error.
-//
-//	idempotent.CustomError("grpc", func(err error) ([]byte, bool) {
-//		s, ok := err.(interface{ GRPCStatus() *status.Status })
-//		if !ok {
-//			return nil, false
-//		}
-//		data, err := proto.Marshal(s.GRPCStatus().Proto())
-//		return data, err == nil
-//	}, func(data []byte) (error, error) {
-//		s := new(spb.Status)
-//		if err := proto.Unmarshal(data, s); err != nil {
-//			return nil, err
-//		}
-//		return status.ErrorProto(s), nil
-//	})
-func CustomError(code string, encode func(error) ([]byte, bool), decode func([]byte) (error, error)) ErrorDef {
-	d := ErrorDef{code: code}
-	if encode == nil || decode == nil {
-		d.err = invalid("CustomError", code, "without encode or decode", "both functions")
-		return d
-	}
-	d.match = func(node error) ([]byte, bool, error) {
-		data, ok := encode(node)
-		return data, ok, nil
-	}
-	d.restore = func(data []byte) (error, error) {
-		err, failed := decode(data)
-		if failed == nil && err == nil {
-			failed = errors.New("decode returned no error")
-		}
-		return err, failed
-	}
-	return d
-}
-
-// StandardErrors returns definitions for the errors of the standard library that carry data:
-// *url.Error, *net.OpError, *net.DNSError, *fs.PathError, *os.LinkError, *os.SyscallError,
-// *strconv.NumError and syscall.Errno. What such an error wraps comes back by its text, and by
-// errors.Is and errors.As if it is registered too. They only describe a failure: after the end of fn's
-// context, an error counts as a statement about its effect only if it matches another definition.
-func StandardErrors() []ErrorDef {
-	defs := []ErrorDef{
+// Standard defines the errors of the standard library that carry data.
+func Standard() []Def {
+	defs := []Def{
 		standardError("std/url", func(e *url.Error) carried { return carried{A: e.Op, B: e.URL, Err: textOf(e.Err)} },
 			func(c carried) *url.Error { return &url.Error{Op: c.A, URL: c.B, Err: c.inner()} }),
 		standardError("std/net", func(e *net.OpError) carried {
@@ -80,14 +38,14 @@ func StandardErrors() []ErrorDef {
 		standardError("std/num", func(e *strconv.NumError) carried { return carried{A: e.Func, B: e.Num, Err: textOf(e.Err)} },
 			func(c carried) *strconv.NumError { return &strconv.NumError{Func: c.A, Num: c.B, Err: c.inner()} }),
 	}
-	errno := CustomError("std/errno", func(err error) ([]byte, bool) {
+	errno := Custom("std/errno", func(err error) ([]byte, bool) {
 		e, ok := err.(syscall.Errno) //nolint:errorlint // one node of the tree that Walk visits
 		return strconv.AppendUint(nil, uint64(e), 10), ok
 	}, func(data []byte) (error, error) {
 		n, err := strconv.ParseUint(string(data), 10, 32)
 		return syscall.Errno(n), err
 	})
-	errno.foreign = true
+	errno.Foreign = true
 	return append(defs, errno)
 }
 
@@ -107,7 +65,7 @@ func textOf(err error) *string {
 	if err == nil {
 		return nil
 	}
-	text := errorText(err)
+	text := errtree.Text(err)
 	return &text
 }
 
@@ -128,8 +86,8 @@ type timeoutText string
 func (e timeoutText) Error() string { return string(e) }
 func (e timeoutText) Timeout() bool { return true }
 
-func standardError[E error](code string, carry func(E) carried, restore func(carried) E) ErrorDef {
-	d := CustomError(code, func(err error) ([]byte, bool) {
+func standardError[E error](code string, carry func(E) carried, restore func(carried) E) Def {
+	d := Custom(code, func(err error) ([]byte, bool) {
 		e, ok := err.(E) //nolint:errorlint // one node of the tree that Walk visits
 		if !ok {
 			return nil, false
@@ -143,7 +101,7 @@ func standardError[E error](code string, carry func(E) carried, restore func(car
 		}
 		return restore(c), nil
 	})
-	d.foreign = true
+	d.Foreign = true
 	return d
 }
 

@@ -3,13 +3,186 @@ package idempotent
 import (
 	"errors"
 	"fmt"
+	"log/slog"
+	"os"
 	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/idempotent-go/idempotent/internal/record"
+	"github.com/idempotent-go/idempotent/internal/store"
 	"github.com/idempotent-go/idempotent/internal/topology"
 )
+
+// An Option configures an executor; New takes it.
+type Option interface{ apply(*config) }
+
+// A RunOption configures one Run. Given to New, it is the default of every Run.
+type RunOption interface {
+	Option
+	applyRun(*runConfig)
+}
+
+// Limits and defaults of the options.
+const (
+	DefaultLease        = 10 * time.Second
+	DefaultTTL          = 24 * time.Hour
+	DefaultWaitTimeout  = time.Minute
+	DefaultMessageLimit = 64 << 10
+
+	MinLease = 10 * time.Millisecond
+	// MaxDuration is the longest lease and the longest TTL: 100 years.
+	MaxDuration = 100 * 365 * 24 * time.Hour
+)
+
+// An IgnoredPolicy says what callers get that wait for an execution which ends with an ignored
+// error.
+type IgnoredPolicy uint8
+
+const (
+	// NextWaiterRuns: one of those waiting runs fn, the others wait for that. The default.
+	NextWaiterRuns IgnoredPolicy = iota
+	// ShareWithWaiters: those waiting get the ignored error too; later callers run fn. One whose
+	// wait has only just begun may count as a later one.
+	ShareWithWaiters
+)
+
+// An InterruptedPolicy says what becomes of an execution that ended without an outcome: its
+// process died, it lost its lease, its caller's context ended, its outcome could not be stored, or
+// fn said OutcomeUnknown.
+type InterruptedPolicy uint8
+
+const (
+	// Rerun: the next caller runs fn, with RunInfo.Attempt one higher. The default.
+	Rerun InterruptedPolicy = iota
+	// Refuse: every caller gets ErrInterrupted, until Forget or Resolve, or until the TTL is over.
+	Refuse
+)
+
+var namespacePattern = regexp.MustCompile(`^[A-Za-z0-9._/-]{1,64}$`)
+
+type config struct {
+	namespace    string
+	lease        time.Duration
+	messageLimit int
+	ack          store.Ack
+	ackSet       bool
+	cached       bool
+	cacheEntries int
+	codec        any // boxedCodec[T]
+	unchecked    bool
+	hooks        any // Hooks[T]
+	errors       *ErrorRegistry
+	observers    []Observer
+	tracer       Tracer
+	nilTracer    bool
+	owner        string
+	logger       *slog.Logger
+	given, twice []string // options that may be given once
+	run          runConfig
+}
+
+type runConfig struct {
+	ttl          time.Duration
+	errorTTL     time.Duration
+	errorTTLSet  bool
+	waitTimeout  time.Duration
+	noWait       bool
+	shouldIgnore func(error) bool
+	ignored      IgnoredPolicy
+	interrupted  InterruptedPolicy
+	fingerprint  []byte
+	detached     bool
+	unknown      func(error) bool
+	commitWait   time.Duration
+	report       *Report
+	reports      []*Report // further ones
+	watch        *watch    // nil without an observer and a tracer
+
+	absent bool // Resolve settles a key under which nothing is stored
+
+	nilUnknown, commitWaitSet bool // for validation
+
+	retention time.Duration // how long a running record outlives its lease, and a refused one lives
+	claimPX   any           // lease + retention in ms, as the argument of each claim
+}
+
+func defaultConfig(namespace string) config {
+	return config{
+		namespace:    namespace,
+		lease:        DefaultLease,
+		messageLimit: DefaultMessageLimit,
+		errors:       NewErrorRegistry(),
+		owner:        processName(),
+		logger:       slog.New(slog.DiscardHandler),
+		run:          runConfig{ttl: DefaultTTL, waitTimeout: DefaultWaitTimeout},
+	}
+}
+
+type option func(*config)
+
+func (o option) apply(c *config) { o(c) }
+
+// once is an option that New refuses when it is given twice: the second would silently replace the first.
+// Of options that set a number or a policy, the last one counts.
+func once(name string, set option) Option {
+	return option(func(c *config) {
+		if slices.Contains(c.given, name) {
+			c.twice = append(c.twice, name)
+		}
+		c.given = append(c.given, name)
+		set(c)
+	})
+}
+
+type runOption func(*runConfig)
+
+func (o runOption) apply(c *config)       { o(&c.run) }
+func (o runOption) applyRun(c *runConfig) { o(c) }
+
+// boxedCodec tells WithCodec(nil) from no WithCodec.
+type boxedCodec[T any] struct{ Codec[T] }
+
+func (b boxedCodec[T]) given() string { return fmt.Sprintf("a %s (%T)", typeName[Codec[T]](), b.Codec) }
+
+func (c *runConfig) fillReports(r Report) {
+	if c.watch != nil {
+		c.watch.report = r
+	}
+	if c.report == nil {
+		return
+	}
+	*c.report = r
+	for _, more := range c.reports {
+		*more = r
+	}
+}
+
+// nilReport marks WithReport(nil) for validation.
+var nilReport = new(Report)
+
+var ownerPattern = regexp.MustCompile(`^[ -~]{1,64}$`)
+
+// processName is the default of WithOwner.
+var processName = sync.OnceValue(func() string {
+	host, err := os.Hostname()
+	host = strings.Map(func(r rune) rune {
+		if r <= ' ' || r > '~' {
+			return '_'
+		}
+		return r
+	}, host)
+	if err != nil || host == "" {
+		host = "unknown"
+	}
+	pid := fmt.Sprintf(":%d", os.Getpid())
+	return host[:min(len(host), record.MaxOwnerSize-len(pid))] + pid
+})
 
 func validateConfig(c *config, client redis.UniversalClient) error {
 	var errs []error
@@ -41,6 +214,9 @@ func validateConfig(c *config, client redis.UniversalClient) error {
 		if isNil(reflect.ValueOf(o)) {
 			errs = append(errs, invalid("WithObserver", "observer", "nil", "an observer"))
 		}
+	}
+	if c.nilTracer {
+		errs = append(errs, invalid("WithTracer", "tracer", "nil", "a Tracer"))
 	}
 	if !ownerPattern.MatchString(c.owner) {
 		errs = append(errs, invalid("WithOwner", "name", fmt.Sprintf("%.70q", c.owner), ownerPattern.String()))
