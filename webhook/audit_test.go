@@ -216,3 +216,18 @@ func TestEveryKeyExpires(t *testing.T) {
 		assert.Positive(t, client.PTTL(t.Context(), key).Val(), key)
 	}
 }
+
+// A key that is delivered under several ids is found by each of them.
+func TestEventIsFoundByEachOfItsIDs(t *testing.T) {
+	source := stripeSource(t)
+	source.Key = webhook.ByObject
+	o := newOfficeOf(t, open(t, idemtest.NewRedis(t), namespace()), []webhook.Source{source}, webhook.NewRouter())
+	for _, id := range []string{"evt_1", "evt_2", "evt_3"} {
+		o.accept(id, "charge.captured", "ch_1")
+	}
+	for _, id := range []string{"evt_1", "evt_2", "evt_3"} {
+		r := o.get(id)
+		assert.Equal(t, "evt_1", r.ID)
+		assert.Equal(t, 3, r.Deliveries)
+	}
+}

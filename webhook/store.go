@@ -43,7 +43,7 @@ type Store interface {
 type Queue interface {
 	// Accept makes the event durable and queues it, or, if its key is stored already, adds the receipt to the stored
 	// event and changes nothing else. It returns how many deliveries the event had, this one included: 1 means new. A
-	// full backlog refuses new events only. Afterwards Get finds the event by the id of each delivery.
+	// full backlog refuses new events only. Get finds the event by the id of its first delivery at least.
 	//
 	// One step: the look at the key and the backlog, and the record, its payload, its place in the queue and in the
 	// indexes, or the receipt. Of concurrent deliveries of a key, one is new. When Accept returns, the step is durable.
