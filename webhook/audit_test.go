@@ -165,7 +165,7 @@ func TestSealedPayloads(t *testing.T) {
 	var dump strings.Builder
 	for _, key := range rdb.Keys(t.Context(), "*").Val() {
 		if rdb.Type(t.Context(), key).Val() == "hash" {
-			dump.WriteString(fmt.Sprint(rdb.HGetAll(t.Context(), key).Val()))
+			fmt.Fprint(&dump, rdb.HGetAll(t.Context(), key).Val())
 		}
 	}
 	assert.Contains(t, dump.String(), "evt_a")
@@ -214,5 +214,20 @@ func TestEveryKeyExpires(t *testing.T) {
 	assert.Greater(t, len(keys), 20)
 	for _, key := range keys {
 		assert.Positive(t, client.PTTL(t.Context(), key).Val(), key)
+	}
+}
+
+// A key that is delivered under several ids is found by each of them.
+func TestEventIsFoundByEachOfItsIDs(t *testing.T) {
+	source := stripeSource(t)
+	source.Key = webhook.ByObject
+	o := newOfficeOf(t, open(t, idemtest.NewRedis(t), namespace()), []webhook.Source{source}, webhook.NewRouter())
+	for _, id := range []string{"evt_1", "evt_2", "evt_3"} {
+		o.accept(id, "charge.captured", "ch_1")
+	}
+	for _, id := range []string{"evt_1", "evt_2", "evt_3"} {
+		r := o.get(id)
+		assert.Equal(t, "evt_1", r.ID)
+		assert.Equal(t, 3, r.Deliveries)
 	}
 }

@@ -16,7 +16,7 @@ func (b backoff) after(failures int) time.Duration {
 		d *= 2
 	}
 	d = min(d, b.limit)
-	return d/2 + rand.N(d/2+1)
+	return d/2 + rand.N(d/2+1) //nolint:gosec // chance, no secret
 }
 
 // A circuit keeps a handler from running while everything fails. It is open after threshold failures in a row; after the

@@ -31,7 +31,7 @@ func Example() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	go inbox.Work(ctx)
+	go func() { log.Print(inbox.Work(ctx)) }()
 	http.Handle("POST /webhooks/{source}", inbox)
 	log.Fatal(http.ListenAndServe(":8080", nil))
 }

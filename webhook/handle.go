@@ -56,7 +56,7 @@ func (w *worker) decide(ctx context.Context, t *Taken) Settlement {
 		}
 	}
 	x := execution{worker: w, taken: t, route: rt, job: job, handler: rt.handler}
-	if rt.order != nil && !(r.Redrives > 0 && r.Applied) {
+	if rt.order != nil && (r.Redrives == 0 || !r.Applied) {
 		if s, ok := x.orderly(); !ok {
 			return s
 		}

@@ -311,7 +311,7 @@ func TestUnsignedEventsAreConfirmed(t *testing.T) {
 		stop := o.work()
 		defer stop()
 		send := func(body string) {
-			r, err := http.NewRequestWithContext(t.Context(), "POST", "/webhooks/toss", nil)
+			r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "/webhooks/toss", nil)
 			require.NoError(t, err)
 			r.Body = http.NoBody
 			r.Header.Set("X-Id", body)

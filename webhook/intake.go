@@ -212,7 +212,7 @@ func (in *Inbox) accept(ctx context.Context, d *delivery, arrivals []Arrival) er
 		case errors.Is(err, ErrBacklogFull):
 			return unavailable(retryFull, err)
 		case err != nil:
-			return unavailable(retrySoon, err)
+			return unavailable(retrySoon, &storeError{err})
 		}
 		about := Record{Key: a.Key, Source: a.Source, ID: a.Event.ID, Type: a.Event.Type}
 		in.report.event(ctx, slog.LevelInfo, "webhook: accepted", &about, 0, traceID(a.TraceParent), slog.Int("deliveries", n))
@@ -249,7 +249,7 @@ func (in *Inbox) respond(w http.ResponseWriter, answer *Answer, err error) (stat
 		status = http.StatusOK
 	}
 	w.WriteHeader(status)
-	_, _ = w.Write(answer.Body) // a sender that is gone delivers again
+	_, _ = w.Write(answer.Body) //nolint:gosec // the scheme's text, with nosniff; a sender that is gone delivers again
 	return status
 }
 
@@ -263,8 +263,8 @@ func (in *Inbox) reportRejection(ctx context.Context, d *delivery, err error) {
 	o := Observation{Source: d.source.Name, Duration: time.Since(d.at)}
 	switch rejected.status {
 	case http.StatusServiceUnavailable:
-		o.Kind, o.Err = ObservedUnavailable, &storeError{rejected.err}
-		in.report.logger.WarnContext(ctx, "webhook: not accepted", "source", d.source.Name, "status", rejected.status, "trace_id", traceID(d.traceparent), "error", storeErrorText(rejected.err))
+		o.Kind, o.Err = ObservedUnavailable, rejected.err
+		in.report.logger.WarnContext(ctx, "webhook: not accepted", "source", d.source.Name, "status", rejected.status, "trace_id", traceID(d.traceparent), "error", rejected.err.Error())
 	default:
 		o.Kind, o.Reason = ObservedRefused, ReasonOf(rejected.err)
 		in.report.logger.WarnContext(ctx, "webhook: refused", "source", d.source.Name, "status", rejected.status, "trace_id", traceID(d.traceparent), "reason", string(o.Reason), "detail", detail(rejected.err))

@@ -144,7 +144,7 @@ func TestSlowBodyIsGivenUp(t *testing.T) {
 	slow, feed := io.Pipe()
 	t.Cleanup(func() { _ = feed.Close() })
 	go func() { _, _ = feed.Write([]byte("{")) }() // and no more
-	r, err := http.NewRequestWithContext(t.Context(), "POST", server.URL+"/webhooks/stripe", slow)
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, server.URL+"/webhooks/stripe", slow)
 	require.NoError(t, err)
 	resp, err := server.Client().Do(r)
 	require.NoError(t, err)

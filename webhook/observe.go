@@ -10,6 +10,17 @@ import (
 
 // An Observer is told what an inbox does, for metrics. Observe is called in the goroutines of intake and workers,
 // concurrently, so it must be quick. If it panics, that is logged and nothing else happens.
+//
+//	accepted            ObservedAccepted, by Source; a duplicate if Deliveries is above 1
+//	refused             ObservedRefused, by Source and Reason
+//	answered with 503   ObservedUnavailable, by Source
+//	lag to the handler  Lag of ObservedStarted; lag to the end: Lag of ObservedSettled
+//	retries, parked, dead letters, other ends
+//	                    ObservedSettled, by Source, State and Cause
+//	now waiting, parked and dead, age of the oldest
+//	                    Inbox.Backlog, asked when metrics are collected
+//
+// Source, Reason, State, Cause and Kind have few values and can be labels of metrics; Type, ID, Key and Object cannot.
 type Observer interface {
 	Observe(ctx context.Context, o Observation)
 }
@@ -41,7 +52,7 @@ type Observation struct {
 	Lag time.Duration
 	// Size is the size of the body in bytes, for ObservedAccepted.
 	Size int
-	// Err is why an event was not stored, for ObservedUnavailable.
+	// Err is why an event was not stored, for ObservedUnavailable. Its text holds no payload.
 	Err error
 }
 
@@ -85,7 +96,7 @@ type Tracer interface {
 	// StartDelivery begins the span of a request. It returns the request's context with the span, and the span's W3C
 	// traceparent, which is stored with the events; "" if it is not to be stored.
 	StartDelivery(ctx context.Context, source string, header http.Header) (spanned context.Context, traceparent string)
-	// EndDelivery ends the span. err may be nil.
+	// EndDelivery ends the span. err may be nil; its text holds no payload.
 	EndDelivery(ctx context.Context, status int, err error)
 	// StartAttempt begins the span of one execution of a handler, which links to the delivery's traceparent. It returns
 	// the handler's context and the span's traceparent.

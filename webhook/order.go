@@ -215,7 +215,7 @@ func decide[S comparable](t Transitions[S], states map[string]S, to func(Event) 
 		return decision{verdict: Conflict, reason: err.Error()}
 	}
 	var v int64
-	verdict := Verdict(0)
+	var verdict Verdict
 	if version != nil {
 		if v = version(e); v <= last && position != "" {
 			return decision{verdict: Behind, reason: fmt.Sprintf("version %d, the object is at %d", v, last)}

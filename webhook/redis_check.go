@@ -124,7 +124,7 @@ func (s *RedisStore) Executor(cfg ExecutorConfig) (Executor, error) {
 		idempotent.WithLogger(cfg.Logger),
 	}
 	if s.ack.replicas > 0 { // a settlement that a failover loses is repeated, and must find the outcome
-		opts = append(opts, idempotent.WithReplicaAck(s.ack.replicas, s.ack.timeout))
+		opts = append(opts, idempotent.WithReplicaAck(s.ack.replicas, min(s.ack.timeout, cfg.Lease/3)))
 	}
 	x, err := idempotent.New[Outcome](s.rdb, "webhook/"+s.namespace, opts...)
 	if err != nil {

@@ -61,7 +61,7 @@ func checkArrival(a *Arrival) error {
 // Take implements Queue. It asks the lanes in pipelines, from a random lane on, until n events are taken; then it reads
 // the events in one pipeline.
 func (s *RedisStore) Take(ctx context.Context, n int, lease time.Duration, step Step) ([]Taken, error) {
-	start := rand.IntN(len(s.prefixes))
+	start := rand.IntN(len(s.prefixes)) //nolint:gosec // chance, no secret
 	lanes := make([]int, len(s.prefixes))
 	for i := range lanes {
 		lanes[i] = (start + i) % len(lanes)

@@ -89,11 +89,17 @@ func decodeHeader(data []byte) (http.Header, error) {
 
 // cutText reads what appendText wrote.
 func cutText(data []byte) (text string, rest []byte, ok bool) {
+	part, rest, ok := cutBytes(data)
+	return string(part), rest, ok
+}
+
+func cutBytes(data []byte) (part, rest []byte, ok bool) {
 	size, n := binary.Uvarint(data)
-	if n <= 0 || size > uint64(len(data)-n) {
-		return "", nil, false
+	if n <= 0 || size > uint64(len(data)-n) { //nolint:gosec // n bytes of data were read
+		return nil, nil, false
 	}
-	return string(data[n : n+int(size)]), data[n+int(size):], true
+	end := n + int(size) //nolint:gosec // at most len(data)
+	return data[n:end], data[end:], true
 }
 
 // readPayload reads the hash of a payload; nil if it is gone. A header that cannot be read is left out.

@@ -147,7 +147,7 @@ func (s *RedisStore) place(r Ref) place {
 	}
 	h := fnv.New32a()
 	_, _ = h.Write([]byte(of))
-	p.lane = int(h.Sum32() % uint32(len(s.prefixes)))
+	p.lane = int(h.Sum32() % uint32(len(s.prefixes))) //nolint:gosec // at most MaxLanes
 	p.prefix = s.prefixes[p.lane]
 	return p
 }

@@ -3,7 +3,6 @@ package webhook_test
 import (
 	"bytes"
 	"encoding/base64"
-	"encoding/hex"
 	"errors"
 	"net/http"
 	"slices"
@@ -21,7 +20,6 @@ func hmacAcme(secret string) webhooktest.Signer {
 }
 
 func rawKey(key []byte) string      { return string(key) }
-func hexKey(key []byte) string      { return hex.EncodeToString(key) }
 func standardKey(key []byte) string { return "whsec_" + base64.StdEncoding.EncodeToString(key) }
 
 func FuzzStripe(f *testing.F) {

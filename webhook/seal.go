@@ -98,11 +98,10 @@ func openPayload(s Seal, key string, p Payload) (Payload, error) {
 	}
 	var parts [3][]byte
 	for i := range parts {
-		size, n := binary.Uvarint(plain)
-		if n <= 0 || size > uint64(len(plain)-n) {
+		var ok bool
+		if parts[i], plain, ok = cutBytes(plain); !ok {
 			return Payload{}, errUnsealed
 		}
-		parts[i], plain = plain[n:n+int(size)], plain[n+int(size):]
 	}
 	header, err := decodeHeader(parts[0])
 	if err != nil {

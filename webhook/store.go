@@ -23,8 +23,9 @@ var (
 // A Store keeps the events of an inbox. [NewRedisStore] makes one on Redis, package pg/inbox one on Postgres. A custom Store
 // must pass [webhooktest.TestStore].
 //
-// Each method that writes is one atomic step for each event it is given: after a crash at any time the step has happened
-// or it has not. Each may be repeated after an error without harm. A Store is safe for concurrent use.
+// Each method that writes is one atomic step for each event it is given: after a crash at any time, all of the step that
+// its comment names has happened, or nothing. Steps of one object are serial: none reads what another one has half
+// written. Each may be repeated after an error without harm. A Store is safe for concurrent use by any number of processes.
 //
 // [webhooktest.TestStore]: https://pkg.go.dev/github.com/idempotent-go/idempotent/webhook/webhooktest#TestStore
 type Store interface {
@@ -42,22 +43,34 @@ type Store interface {
 type Queue interface {
 	// Accept makes the event durable and queues it, or, if its key is stored already, adds the receipt to the stored
 	// event and changes nothing else. It returns how many deliveries the event had, this one included: 1 means new. A
-	// full backlog refuses new events only.
+	// full backlog refuses new events only. Get finds the event by the id of its first delivery at least.
+	//
+	// One step: the look at the key and the backlog, and the record, its payload, its place in the queue and in the
+	// indexes, or the receipt. Of concurrent deliveries of a key, one is new. When Accept returns, the step is durable.
 	Accept(ctx context.Context, a Arrival) (deliveries int, err error)
 
 	// Take gives up to n due events to this worker for the lease and returns at once, also if none is due. Of events
 	// that name the same object in the same source, at most one is taken at a time. Events whose lease ran out are due
 	// again. Events that were redriven come after all others. The step is added to the trail of each event.
+	//
+	// One step: the choice of a due event, its lease under a new token, and the hold on its object. The state Running, the
+	// step of the trail and the read of record, payload and positions may follow, while no other worker can settle an event
+	// of the object. Events whose record is past its retention are dropped.
 	Take(ctx context.Context, n int, lease time.Duration, step Step) ([]Taken, error)
 
-	// Extend renews the leases of tickets, and returns those that are lost.
+	// Extend renews the leases of tickets, and returns those that are lost. One step: the comparison of a token and the
+	// renewal. An error means that it is unknown which leases were renewed.
 	Extend(ctx context.Context, tickets []Ticket, lease time.Duration) (lost []Ticket, err error)
 
 	// Settle moves an event from running to s.State and frees its object. If it sets a position, the parked events of
 	// the object become due in the same step. ErrTicketLost means that nothing was changed.
+	//
+	// One step: the comparison of the token, the state and all that the Settlement holds, the end of the lease and of the
+	// hold on the object, the position, and the wake-up of the object's parked events. A wake-up in a second step could be
+	// lost, and leave an event parked that is next.
 	Settle(ctx context.Context, t Ticket, s Settlement) error
 
-	// Backlog counts events by state.
+	// Backlog counts events by state. The counts need not be of one moment.
 	Backlog(ctx context.Context) (Backlog, error)
 }
 
@@ -74,9 +87,13 @@ type Archive interface {
 
 	// Redrive queues settled events again and returns how many: those whose payload is kept, and that no earlier Redrive
 	// of the same name has queued. Together, all calls with this name make at most r.PerSecond events due each second.
+	//
+	// One step for each event: the look at its state, payload and names of redrives, the name, the new state and due time.
+	// Of concurrent calls with one name, one queues the event; a call that ends in the middle leaves the others as they are.
 	Redrive(ctx context.Context, events []Ref, r Requeue) (queued int, err error)
 
-	// Erase deletes the payloads of settled events and returns how many it deleted. The rest of the record stays.
+	// Erase deletes the payloads of settled events and returns how many it deleted. The rest of the record stays. One step
+	// for each event: the look at its state, the deletion and the step of the trail.
 	Erase(ctx context.Context, events []Ref, step Step) (erased int, err error)
 }
 

@@ -24,6 +24,7 @@ type settings struct {
 	crowd   int           // how many callers, keys and executions at once
 	window  time.Duration // over which renewals are observed
 	records int           // how many are stored to weigh them
+	only    string        // the name of the one step to take; all if empty
 }
 
 // env is what the measures share: one server, and the clients that everything compared goes

@@ -30,6 +30,7 @@ func run(args []string, out, progress io.Writer) error {
 	flags.DurationVar(&s.slice, "slice", 60*time.Millisecond, "time of each contender in a round")
 	flags.IntVar(&s.wakes, "wakes", 600, "how often a waiter in another process is woken")
 	flags.DurationVar(&s.window, "window", 20*time.Second, "how long the renewals of executions in flight are observed")
+	flags.StringVar(&s.only, "only", "", "the name of the one step to take; then other sections, and the machine's, stay as they are")
 	docs := flags.String("docs", "", "directory of performance.md, in which tables and charts are brought up to date; empty for none")
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
@@ -47,6 +48,9 @@ func run(args []string, out, progress io.Writer) error {
 	r.print(out)
 	if *docs == "" {
 		return nil
+	}
+	if s.only != "" {
+		return r.writeDocument(filepath.Join(*docs, "performance.md"))
 	}
 	if err := r.writeCharts(filepath.Join(*docs, "img")); err != nil {
 		return err
@@ -111,6 +115,7 @@ var steps = []step{
 	{"growth: payload", sectionOf("payload", (*env).payloadsGrow)},
 	{"growth: records", sectionOf("stored", (*env).storedGrow)},
 	{"sizing", sectionOf("sizing", (*env).sizing)},
+	{"webhooks", sectionOf("webhooks", (*env).webhooks)},
 }
 
 // measure takes all steps, one after the other.
@@ -123,6 +128,9 @@ func measure(s settings, progress io.Writer) (_ *report, err error) {
 	r := &report{machine: e.describe(), sections: make(map[string]table)}
 	began := time.Now()
 	for _, step := range steps {
+		if s.only != "" && s.only != step.name {
+			continue
+		}
 		fmt.Fprintf(progress, "%6.1fs  %s\n", time.Since(began).Seconds(), step.name)
 		if err := step.do(e, r); err != nil {
 			return nil, fmt.Errorf("%s: %w", step.name, err)

@@ -26,7 +26,7 @@ func (r *report) targets() table {
 }
 
 // sectionOrder is how sections are printed.
-var sectionOrder = []string{"peers", "autopipeliner", "throughput", "many", "callers", "keys", "nodes", "payload", "stored", "sizing"}
+var sectionOrder = []string{"peers", "autopipeliner", "throughput", "many", "callers", "keys", "nodes", "payload", "stored", "sizing", "webhooks"}
 
 func (r *report) print(w io.Writer) {
 	fmt.Fprintf(w, "%s\n\n%s", r.machine, new(r.targets()).text())
@@ -44,9 +44,10 @@ and the middle half of the rounds.`
 
 // markdown are the sections of a document, by the name of their markers.
 func (r *report) markdown() map[string]string {
-	sections := map[string]string{
-		"machine": r.machine + "\n",
-		"targets": new(r.targets()).markdown(),
+	sections := map[string]string{}
+	if len(r.rows) > 0 {
+		sections["machine"] = r.machine + "\n"
+		sections["targets"] = new(r.targets()).markdown()
 	}
 	for name, t := range r.sections {
 		sections[name] = t.markdown()

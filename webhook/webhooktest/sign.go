@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -208,9 +209,9 @@ func unix(at time.Time) string { return strconv.FormatInt(at.Unix(), 10) }
 
 func jsonHeader(pairs ...string) http.Header {
 	h := http.Header{"Content-Type": {"application/json"}}
-	for i := 0; i < len(pairs); i += 2 {
-		if pairs[i+1] != "" {
-			h.Set(pairs[i], pairs[i+1])
+	for pair := range slices.Chunk(pairs, 2) {
+		if name, value := pair[0], pair[len(pair)-1]; value != "" {
+			h.Set(name, value)
 		}
 	}
 	return h

@@ -14,7 +14,8 @@ import (
 )
 
 // TestStore fails the test for each rule of [webhook.Store] that a store breaks. open returns a new, empty store each
-// time; what it starts must end with the test. The suite runs in real time and takes a few seconds.
+// time; what it starts must end with the test. The suite runs in real time and takes a few seconds. It calls the methods of
+// webhook.Store and nothing else.
 func TestStore(t *testing.T, open func(t testing.TB) webhook.Store) {
 	for _, c := range []struct {
 		name string
@@ -29,10 +30,12 @@ func TestStore(t *testing.T, open func(t testing.TB) webhook.Store) {
 		{"Take/gives the event first that is due first", testTakeOrder},
 		{"Take/gives one event of an object at a time", testOneAtATime},
 		{"Take/gives an event again when its lease ran out", testExpiredLease},
+		{"Take/gives one event of an object to one of many workers", testConcurrentObject},
 		{"Extend/keeps a lease", testExtend},
 		{"Settle/ends an event", testSettle},
 		{"Settle/retries when due", testRetry},
 		{"Settle/refuses a lost ticket", testLostTicket},
+		{"Settle/accepts a ticket once", testConcurrentSettle},
 		{"Settle/wakes the parked events of the object that moved", testParked},
 		{"Settle/bounds the trail", testTrail},
 		{"Backlog/counts events by state", testBacklog},
@@ -40,6 +43,7 @@ func TestStore(t *testing.T, open func(t testing.TB) webhook.Store) {
 		{"Find/filters", testFilters},
 		{"Find/pages", testPages},
 		{"Redrive/queues each event once for each name", testRedrive},
+		{"Redrive/queues each event once for many callers", testConcurrentRedrive},
 		{"Redrive/leaves unsettled and erased events", testRedriveLeaves},
 		{"Redrive/comes after new events, at its rate", testRedriveRate},
 		{"Erase/deletes payloads of settled events", testErase},

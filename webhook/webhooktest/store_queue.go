@@ -16,7 +16,7 @@ import (
 func testAccept(s *suite) {
 	body := make([]byte, 1<<12)
 	for i := range body {
-		body[i] = byte(rand.UintN(256))
+		body[i] = byte(rand.UintN(256)) //nolint:gosec // chance, no secret
 	}
 	header := http.Header{"X-Many": {"a", "", "b"}, "X-Bytes": {"\x80\xff <&>"}, "X-Empty": {""}}
 	a := s.accept(object("order_1"), func(a *webhook.Arrival) {
