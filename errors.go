@@ -25,7 +25,7 @@ var (
 
 	// ErrInterrupted: an execution ended without an outcome and the policy is Refuse. fn did not
 	// run, and does not until Forget or Resolve, or until the record expires.
-	ErrInterrupted = errors.New("idempotent: runContext was interrupted, its effect is unknown")
+	ErrInterrupted = errors.New("idempotent: execution was interrupted, its effect is unknown")
 
 	// ErrLeaseLost: this call ran fn, but lost its lease before it had an outcome, and somebody
 	// else may have run it too. Nothing of this execution was recorded; the value beside the
