@@ -20,7 +20,7 @@ func TestDocumentationHasTheTableOfEndings(t *testing.T) {
 	}
 	doc, err := os.ReadFile("../docs/http.md")
 	require.NoError(t, err)
-	assert.True(t, strings.Contains(string(doc), want.String()), "docs/http.md must have:\n%s", want.String())
+	assert.Contains(t, string(doc), want.String(), "docs/http.md must have:\n%s", want.String())
 }
 
 func TestVerdictNames(t *testing.T) {

@@ -110,8 +110,9 @@ func TestServersInTrouble(t *testing.T) {
 	for round := range rounds {
 		done := make(chan bool, clients)
 		for i := range clients {
+			r := request{key: fmt.Sprintf("%d-%d", round, i), body: "x"}.build(t, board.URL)
 			go func() {
-				got := do(t, client, request{key: fmt.Sprintf("%d-%d", round, i), body: "x"}.build(t, board.URL))
+				got := do(t, client, r) //nolint:testifylint // a failure ends the wait for done by its timeout
 				assert.Equal(t, http.StatusCreated, got.StatusCode, got.body)
 				done <- true
 			}()

@@ -77,7 +77,7 @@ func WithRunInfo(ctx context.Context, t testing.TB, info idempotent.RunInfo) con
 	case ctx := <-inside:
 		t.Cleanup(func() {
 			close(done)
-			_ = <-ended
+			<-ended //nolint:errcheck // the run is over with the test, whatever it returned
 		})
 		return ctx
 	case err := <-ended:

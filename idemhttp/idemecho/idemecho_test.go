@@ -23,7 +23,7 @@ import (
 
 func newEcho() *echo.Echo {
 	e := echo.New()
-	e.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))
+	e.Logger = slog.New(slog.DiscardHandler)
 	return e
 }
 

@@ -52,7 +52,7 @@ func TestTableOfKinds(t *testing.T) {
 		"a field of an interface with methods, error for instance": fate(struct{ Err error }{errCodec}),
 		"a func, a channel, a complex number":                      fate(struct{ F func() }{}),
 		"a protobuf message":                                       fate(timestamppb.Now()),
-		"a pointer to a nil pointer":                               fate(ref((*int)(nil))),
+		"a pointer to a nil pointer":                               fate(new((*int)(nil))),
 		"a nil embedded pointer": fate(struct {
 			*Embedded
 			B int

@@ -136,17 +136,17 @@ func TestArrowsRunOneWay(t *testing.T) {
 
 func TestMechanismsSayWhatTheyOwn(t *testing.T) {
 	for _, name := range append(mechanisms(t), "../idemcheck") {
-		doc := ""
+		var doc strings.Builder
 		exported := make(map[string]bool)
 		for _, file := range parsed(t, token.NewFileSet(), "internal/"+name) {
-			doc += file.Doc.Text()
+			doc.WriteString(file.Doc.Text())
 			for _, decl := range file.Decls {
 				for _, ident := range exportedBy(decl) {
 					exported[ident] = true
 				}
 			}
 		}
-		assert.True(t, strings.HasPrefix(doc, "Package "+filepath.Base(name)), "internal/%s has no package comment", name)
+		assert.True(t, strings.HasPrefix(doc.String(), "Package "+filepath.Base(name)), "internal/%s has no package comment", name)
 		assert.LessOrEqual(t, len(exported), max(maxExported, moreExported[name]), "internal/%s exports %v", name, slices.Sorted(maps.Keys(exported)))
 	}
 }

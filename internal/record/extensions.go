@@ -53,10 +53,10 @@ func (e Extensions) Get(f Field) []byte {
 // Without returns e without a field. The field with the lowest number goes without a copy.
 func (e Extensions) Without(f Field) Extensions {
 	start, end := e.find(f)
-	switch {
-	case start == end:
+	if start == end {
 		return e
-	case start == 0:
+	}
+	if start == 0 {
 		return e[end:]
 	}
 	return slices.Concat(e[:start], e[end:])

@@ -19,7 +19,7 @@ const HostileKey = "<script>document.title='x'</script>\x1b[2J\x1b[31m\"'&\x00"
 const HTTPKey = "5f2b7c9d0e1a4f3b8c6d5e4f3a2b1c0d9e8f7a6b5c4d3e2f1a0b9c8d7e6f5a4b"
 
 // Secret is in no payload but that of payments/order-41, and in no metadata.
-const Secret = "ch_3PSecret41"
+const Secret = "ch_3PSecret41" //nolint:gosec // of no account
 
 // A stored is one record of the sample.
 type stored struct {

@@ -159,7 +159,7 @@ func duplicatesWait(t *testing.T, f Framework) {
 
 func noWait(t *testing.T, f Framework) {
 	running, finish := make(chan bool, 1), make(chan bool)
-	s := f.serve(t, func(w http.ResponseWriter, r *http.Request) {
+	s := f.serve(t, func(http.ResponseWriter, *http.Request) {
 		running <- true
 		<-finish
 	}, idemhttp.WithNoWait())
