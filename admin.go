@@ -12,9 +12,9 @@ import (
 	"github.com/idempotent-go/idempotent/internal/store"
 )
 
-// Get returns the outcome of key to somebody who only wants to know it: it runs nothing and
-// writes nothing. While an execution is under way, it waits for it as Run does. ErrNotFound means
-// that nobody has begun one, ErrInterrupted that one ended without an outcome, whatever the
+// Get returns the outcome of key to a caller that only wants to know it: it runs nothing and
+// writes nothing. While an execution is in flight, it waits for it as Run does. ErrNotFound means
+// that none has begun, ErrInterrupted that one ended without an outcome, whatever the
 // policy. Options are those of Run; WithNoWait, WithWaitTimeout, WithFingerprint and WithReport
 // have an effect.
 func (e *Executor[T]) Get(ctx context.Context, key string, opts ...RunOption) (T, error) {
@@ -35,10 +35,10 @@ func (e *Executor[T]) Peek(ctx context.Context, key string) (Status, error) {
 
 // Forget removes whatever is stored under key, so that the next Run runs fn, at attempt 1. Those
 // who wait for the key go on at once. A running fn is not stopped at once: it loses its lease at
-// its next renewal, and meanwhile another may run. If it returns before that and nobody else has
+// its next renewal, and meanwhile another may run. If it returns before that and no other execution has
 // begun, its outcome is recorded; docs/guarantees.md has what else can follow. An error means that it
 // is not known whether the key was forgotten: look at it before you call Forget again, since
-// somebody may have run fn anew. Forgetting an unknown key is no error.
+// another caller may have run fn again. Forgetting an unknown key is no error.
 func (e *Executor[T]) Forget(ctx context.Context, key string) error {
 	began := time.Now()
 	err := e.core.forget(ctx, key)
@@ -60,7 +60,7 @@ func (c *core) asked(ctx context.Context, e Event) {
 }
 
 // Resolve records value as the outcome of key, for an operator who found out what an interrupted
-// execution did, and returns what was there before. Those who wait for the key get the value, as does
+// execution did, and returns what was there before. Waiters for the key get the value, as does
 // every later Run until the TTL ends. Resolve also settles an execution that is still running; its fn then
 // loses its lease.
 //
@@ -110,9 +110,9 @@ type State uint8
 const (
 	// StateAbsent: nothing is stored; Run would run fn.
 	StateAbsent State = iota
-	// StateRunning: somebody runs fn and holds its lease.
+	// StateRunning: an owner runs fn and holds its lease.
 	StateRunning
-	// StateAbandoned: an execution ended without an outcome, and nobody has called since. Run
+	// StateAbandoned: an execution ended without an outcome, and no call has come since. Run
 	// would do what WithInterrupted says.
 	StateAbandoned
 	// StateInterrupted: an execution ended without an outcome and is refused until Forget or
@@ -241,7 +241,7 @@ func (c *core) get(ctx context.Context, key string, cfg *runConfig) sharedResult
 	return c.replay(ctx, key, cfg, f.shared())
 }
 
-// lookUp is look for those who only want to know.
+// lookUp is look for callers that only want to know.
 func (c *locker) lookUp(ctx context.Context, op *operation) (claimResult, error) {
 	f, err := c.find(ctx, op, ErrNotFound)
 	switch {
@@ -259,7 +259,7 @@ func (c *core) forget(ctx context.Context, key string) error {
 	}
 	defer c.group.Leave()
 	name := record.Name(c.namespace, key)
-	defer c.crowd.flights.Forget(key) // an answer under way may be the forgotten one
+	defer c.crowd.flights.Forget(key) // an answer in flight may be the forgotten one
 	defer c.cache.Invalidate(key)     // also when what became of the command is not known
 	if err := c.store.Remove(ctx, name); err != nil {
 		return redisError(ErrUnavailable, err)

@@ -4,7 +4,7 @@
 // A payment must be made once, a job done once, a webhook handled once; but clients retry, queues
 // deliver twice, and two servers get the same request at the same moment. [Executor.Run] lets one
 // caller run the function. The others wait, are notified, and get the same value or the same
-// error, replayed; so does everybody who comes later, until the TTL is over.
+// error, replayed; so does every later caller, until the TTL is over.
 //
 //	charges, err := idempotent.New[Charge](rdb, "payments",
 //		idempotent.WithTTL(24*time.Hour),
@@ -23,7 +23,7 @@
 // A key names one operation, in the namespace of its executor ([New]), and is chosen by the caller: the
 // number of an order, the id of a webhook, what a client sent as its Idempotency-Key. [HashKey]
 // makes one out of several parts. With [WithFingerprint], the same key for another request is
-// refused with [ErrKeyReused] instead of being answered with somebody else's result.
+// refused with [ErrKeyReused] instead of being answered with another request's result.
 //
 // # Outcomes
 //
@@ -33,7 +33,7 @@
 // original did. All who did not run fn get a decoded copy of their own.
 //
 // An error with which fn reports the end of its own context is never recorded, nor is one that it
-// marks with [OutcomeUnknown]: nobody knows what fn did, and the execution counts as interrupted,
+// marks with [OutcomeUnknown]: it is not known what fn did, and the execution counts as interrupted,
 // see below. [WithDetached] lets fn go on when its caller leaves.
 //
 // # Who runs, and for how long
@@ -44,12 +44,12 @@
 //
 // The owner died, and what it did is not known. Under [Rerun], the default, the next caller runs fn with
 // a [RunInfo] whose Attempt is 2, and with the same [RunInfo.DownstreamKey], which a provider takes as its
-// own idempotency key. Under [Refuse], nobody runs it, and everybody gets [ErrInterrupted] until
+// own idempotency key. Under [Refuse], it does not run, and every caller gets [ErrInterrupted] until
 // [Executor.Resolve] or [Executor.Forget].
 //
 // # What holds
 //
-//   - While an owner holds its lease, nobody else runs fn for the key.
+//   - While an owner holds its lease, no other caller runs fn for the key.
 //   - What is recorded is never run again within its TTL: not after an error of Redis, a corrupt
 //     record, another codec or another T. Those are errors to the caller.
 //   - An owner that lost its lease does not overwrite what came after it.

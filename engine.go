@@ -166,7 +166,7 @@ func (c *core) stop() {
 }
 
 // lead brings the operation to an outcome, or leaves that to the next caller in line; also when a
-// hook of the client panics, say, and somebody above Run recovers: nobody would lead otherwise.
+// hook of the client panics, say, and a function above Run recovers: the flight would have no leader otherwise.
 func (c *core) lead(ctx context.Context, op *operation, lead *leadership, fn untypedFn) result {
 	returned := false
 	defer func() {

@@ -15,7 +15,7 @@ import (
 // Errors of this package, to be matched with errors.Is. Those that say "fn did not run" are safe
 // to retry; the others are not without thought.
 var (
-	// ErrInProgress: somebody else runs this key, and the wait for it is over or was not wanted
+	// ErrInProgress: another caller runs this key, and the wait for it is over or was not wanted
 	// (WithWaitTimeout, WithNoWait), or Run was called for a key inside its own fn. fn did not
 	// run. errors.As finds an *InProgressError with a time to retry after.
 	ErrInProgress = errors.New("idempotent: operation in progress")
@@ -27,8 +27,8 @@ var (
 	// run, and does not until Forget or Resolve, or until the record expires.
 	ErrInterrupted = errors.New("idempotent: execution was interrupted, its effect is unknown")
 
-	// ErrLeaseLost: this call ran fn, but lost its lease before it had an outcome, and somebody
-	// else may have run it too. Nothing of this execution was recorded; the value beside the
+	// ErrLeaseLost: this call ran fn, but lost its lease before it had an outcome, and another
+	// caller may have run it too. Nothing of this execution was recorded; the value beside the
 	// error is what fn returned, and an error of fn is matched too. It is also the cause of
 	// fn's context (context.Cause) once the lease is lost.
 	ErrLeaseLost = errors.New("idempotent: lease lost")
@@ -107,9 +107,9 @@ func (e *ValueNotKeptError) Is(target error) bool { return target == ErrValueNot
 // PanicError stands for a panic of fn. ShouldIgnoreError gets it, and so does every caller that
 // did not run fn itself; the one that did gets the panic.
 type PanicError struct {
-	// Value is what fn panicked with; for those who did not run fn, its text.
+	// Value is what fn panicked with; for callers that did not run fn, its text.
 	Value any
-	// Stack is the stack of fn, cut after 4 KiB for those who did not run fn.
+	// Stack is the stack of fn, cut after 4 KiB for callers that did not run fn.
 	Stack []byte
 }
 

@@ -38,7 +38,7 @@ type Executor[T any] struct {
 // The client's own timeouts bound each command. Set ContextTimeoutEnabled in its options to have
 // a deadline of Run's context bound the first command as well.
 //
-// When more commands are under way than the client's PoolSize, claims and commits of many callers
+// When more commands are in flight than the client's PoolSize, claims and commits of many callers
 // share pipelines, in place of waiting for connections. They do not on a Cluster or a Ring, nor with
 // ContextTimeoutEnabled.
 func New[T any](client redis.UniversalClient, namespace string, opts ...Option) (*Executor[T], error) {
@@ -182,7 +182,7 @@ func (e *Executor[T]) replayed(ctx context.Context, key string, cfg *runConfig, 
 	return value, both(s.err, err)
 }
 
-// decode returns the caller's own copy of the value. Where T holds no references, those who share a
+// decode returns the caller's own copy of the value. Where T holds no references, callers that share a
 // record decode it once.
 func (e *Executor[T]) decode(s *sharedResult) (T, error) {
 	share := s.shared && e.shareable
@@ -248,10 +248,10 @@ type BatchResult[T any] struct {
 // RunMany does for each call what Run does, for workers that take many jobs at once. The claims
 // travel together in pipelines, and so do the commits that come due at about the same time, so that
 // many keys take few round trips. Outcomes are in the order of the calls. It returns when the last
-// one is over; each is recorded, and heard of by those who wait for it, when its own fn has ended.
+// one is over; each is recorded, and reaches its waiters, when its own fn has ended.
 //
 // All fns run at the same time, each in a goroutine of its own: the number of calls is the number
-// of fns under way. Calls with the same key are one execution. No call harms another: each has its
+// of fns that run. Calls with the same key are one execution. No call harms another: each has its
 // own error, also for an invalid option or key. A panic of fn does not go on, as it does from Run:
 // its call's error is the *PanicError; runtime.Goexit in fn ends that call alone, with an error.
 //

@@ -8,8 +8,8 @@ import (
 	"github.com/idempotent-go/idempotent/internal/flight"
 )
 
-// standingAfter is what those know who take over from a leader that left with err: callers that
-// do not wait need not ask again, one after the other, what one of them has just been told.
+// stateAfter is what the next leader knows of one that left with err: callers that do not wait need
+// not ask again, one after the other, what one of them has just been told.
 func stateAfter(op *operation, err error) flightState {
 	busy, ok := errors.AsType[*InProgressError](err)
 	if !ok || !op.cfg.noWait {
@@ -18,15 +18,15 @@ func stateAfter(op *operation, err error) flightState {
 	return flightState{phase: phaseRunning, lease: until(time.Now().Add(busy.RetryAfter))}
 }
 
-// eager reports whether a follower may have enough before there is an outcome.
+// mayLeaveEarly reports whether a follower may have enough before there is an outcome.
 func (c *runConfig) mayLeaveEarly() bool { return c.noWait || len(c.fingerprint) > 0 }
 
-// heeds reports whether a follower is to look at what is published: it may be refused for it.
+// wakeOn reports whether a follower is to look at what is published: it may be refused for it.
 func (c *runConfig) wakeOn(s flightState) bool {
 	return s.phase == phaseRunning && (c.noWait || checkFingerprint(c.fingerprint, s.fingerprint) != nil)
 }
 
-// A following is a call's part in a flight that somebody else leads.
+// A joiner is a call's part in a flight that another call leads.
 type joiner struct {
 	flight.Follower[flightState]
 	began  time.Time
@@ -92,7 +92,7 @@ func (c *crowd) follow(ctx context.Context, key string, cfg *runConfig, f *joine
 	}
 }
 
-// look stores the outcome in s when there is one, and says why the follower is not to wait for that
+// poll stores the outcome in s when there is one, and says why the follower is not to wait for that
 // any longer, if so.
 func (f *joiner) poll(cfg *runConfig, s *sharedResult) (stage flight.Stage, err error) {
 	var now flightState
@@ -101,7 +101,7 @@ func (f *joiner) poll(cfg *runConfig, s *sharedResult) (stage flight.Stage, err 
 		return stage, nil
 	}
 	err = now.refuses(cfg)
-	if err == nil && time.Since(f.began) >= cfg.waitTimeout { // it may have passed before Look
+	if err == nil && time.Since(f.began) >= cfg.waitTimeout { // it may have passed before Poll
 		err = now.inProgress()
 	}
 	return stage, err
@@ -144,7 +144,7 @@ func isClosed(c <-chan struct{}) bool {
 }
 
 func (s *flightState) inProgress() error {
-	if s.lease == nil { // nobody is known to run it: the leader still asks
+	if s.lease == nil { // no owner is known: the leader still asks
 		return &InProgressError{}
 	}
 	return &InProgressError{RetryAfter: s.lease.Left()}

@@ -117,7 +117,7 @@ func WithReplicaAck(n int, timeout time.Duration) Option {
 // Forget are replayed until they expire.
 //
 // Records above 64 KiB are not kept; beside each, so is the value that callers share (see Codec), once
-// somebody has had it. Cached outcomes have the source Cached, and are observed and given to
+// one caller has had it. Cached outcomes have the source Cached, and are observed and given to
 // hooks like those that come from Redis. Each Run that does not find its key in the cache claims by a script,
 // to learn how long a record has to live: a little more work for Redis than without a cache.
 func WithReplayCache(entries int) Option {
@@ -138,7 +138,7 @@ func WithErrorTTL(d time.Duration) RunOption {
 	return runOption(func(c *runConfig) { c.errorTTL, c.errorTTLSet = d, true })
 }
 
-// WithWaitTimeout sets the longest wait, counted from the call of Run, for somebody else's
+// WithWaitTimeout sets the longest wait, counted from the call of Run, for another caller's
 // execution; after it, Run returns ErrInProgress. 60 s by default; it must be more than 0, see
 // WithNoWait, of which it takes the place if that comes before it. It does not limit fn, and a context
 // that ends earlier ends the wait earlier.

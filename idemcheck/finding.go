@@ -29,7 +29,7 @@ func (f Finding) String() string {
 type Severity uint8
 
 const (
-	// SeverityNotice: nothing that has to change; somebody should know it, for instance that Check
+	// SeverityNotice: nothing that has to change, and worth knowing, for instance that Check
 	// may not look at something.
 	SeverityNotice Severity = iota + 1
 	// SeverityWarning: everything works, less well than it might, or until a rare failure.

@@ -127,7 +127,7 @@ var defaultEndings = []endingRow{
 	},
 }
 
-// gatewayFailed reports whether a status says that somebody on the way did not get an answer: what
+// gatewayFailed reports whether a status says that a server on the way did not get an answer: what
 // happened behind it is not known. A guarded handler has the whole request, so that its 408 is not
 // about its client. 499, 598 and 599 are those of nginx and of proxies, 520 to 527 of Cloudflare.
 func gatewayFailed(status int) bool {

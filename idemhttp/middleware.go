@@ -62,7 +62,7 @@ func (m *Middleware) options() []idempotent.Option {
 			_, free := errors.AsType[*unrecordedError](err)
 			return free || errors.Is(err, errLeft)
 		}),
-		// Those who wait get the 429 or 503 as well, instead of running the handler one by one.
+		// Waiters get the 429 or 503 as well, instead of running the handler one by one.
 		idempotent.WithIgnoredErrors(idempotent.ShareWithWaiters),
 		idempotent.WithDetached(),
 		idempotent.WithLogger(m.logger),

@@ -92,7 +92,7 @@ func (w watcher) Observe(ctx context.Context, e idempotent.Event) {
 	}
 }
 
-// A handlerContext is the context of a handler. It notes whether somebody asks for its deadline, which
+// A handlerContext is the context of a handler. It notes whether the handler asks for its deadline, which
 // everything that makes a timeout does.
 type handlerContext struct {
 	context.Context

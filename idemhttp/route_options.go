@@ -181,7 +181,7 @@ func WithRequestLimit(bytes int64) RouteOption {
 
 // WithResponseLimit sets the largest response that is recorded, in bytes of body and header fields; 4
 // MiB by default. A larger one is delivered in full to the caller that ran the handler, and only the
-// fact is recorded: those who retry get a problem that says so. A response is held in memory until
+// fact is recorded: retries get a problem that says so. A response is held in memory until
 // it is recorded, whatever its size.
 func WithResponseLimit(bytes int) RouteOption {
 	return routeOption(func(c *route) { c.responseLimit = bytes })

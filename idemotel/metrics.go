@@ -142,7 +142,7 @@ func sourceOf(t errorType) idempotent.Source {
 	return 0
 }
 
-// A measurement is one set of attributes, in the forms in which instruments take it: making them anew for each
+// A measurement is one set of attributes, in the forms in which instruments take it: making them again for each
 // measurement would allocate.
 type measurement struct {
 	add     []metric.AddOption

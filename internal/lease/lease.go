@@ -158,7 +158,7 @@ func (r *Renewer) fire() {
 	}
 }
 
-// Renewal returns the command that renews l. It sets the expiry anew, to lease and retention from now.
+// Renewal returns the command that renews l. It sets the expiry to lease and retention from now.
 func (l *Lease) Renewal() store.Renewal {
 	return store.Renewal{Name: l.Name, Token: &l.Token, TTLMillis: (l.Duration + l.Retention).Milliseconds()}
 }

@@ -2,7 +2,7 @@ package lifecycle
 
 import "sync/atomic"
 
-// A gate counts those inside. Once shut, it admits only work that belongs to somebody inside. It is
+// A gate counts those inside. Once shut, it admits only work that belongs to a caller inside. It is
 // no mutex: thousands of callers that arrive at once would queue for one.
 type gate struct {
 	state   atomic.Int64  // gateUnit for each inside, plus gateShut
@@ -17,7 +17,7 @@ const (
 func newGate() *gate { return &gate{Drained: make(chan struct{})} }
 
 // Enter counts the caller in and reports whether it was admitted; if so, it must call Leave. inside
-// says that the caller belongs to somebody who was inside a moment ago, as a nested run does.
+// says that the caller belongs to one that was inside a moment ago, as a nested run does.
 func (g *gate) Enter(inside bool) bool {
 	for {
 		s := g.state.Load()

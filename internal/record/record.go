@@ -41,7 +41,7 @@ type Record struct {
 	Outcome Outcome
 	Codec   CodecID
 	Payload []byte
-	Decoded atomic.Value // what payload stands for, a T, once somebody has shared that
+	Decoded atomic.Value // what payload stands for, a T, once a caller has shared that
 }
 
 const (
