@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,9 +17,9 @@ import (
 )
 
 // losses counts how often an owner was told of a loss.
-type losses int
+type losses struct{ atomic.Int64 }
 
-func (l *losses) LeaseLost() { *l++ }
+func (l *losses) LeaseLost() { l.Add(1) }
 
 // A server answers renewals: each pipeline gets the next answer, in its own time.
 type server struct {
@@ -58,20 +59,20 @@ const duration = 12 * time.Second // renewed at 4 s, looked at each second
 type world struct {
 	*Renewer
 	*server
-	renewed, failed, lost int
+	renewed, failed, lost atomic.Int64
 	before                time.Duration
 	told                  losses
 }
 
 func (w *world) LeaseRenewed(_ *Lease, left time.Duration, err error) {
 	if w.before = left; err != nil {
-		w.failed++
+		w.failed.Add(1)
 	} else {
-		w.renewed++
+		w.renewed.Add(1)
 	}
 }
 
-func (w *world) LeaseLost(*Lease) { w.lost++ }
+func (w *world) LeaseLost(*Lease) { w.lost.Add(1) }
 
 func inFakeTime(t *testing.T, test func(t *testing.T, w *world)) {
 	synctest.Test(t, func(t *testing.T) {
@@ -111,7 +112,7 @@ func TestLeaseCountsFromTheSendingOfARenewal(t *testing.T) {
 		time.Sleep(3 * time.Second)
 		w.reply(answer{mine: true})
 		w.left(t, l, duration-3*time.Second)
-		assert.Equal(t, 1, w.renewed)
+		assert.EqualValues(t, 1, w.renewed.Load())
 		w.Drop(l)
 	})
 }
@@ -155,7 +156,7 @@ func TestFailedRenewalIsRepeatedAtTheNextTick(t *testing.T) {
 		w.reply(answer{err: errors.New("EOF")})
 		assert.Equal(t, time.Second, (<-w.sent).Sub(first))
 		w.reply(answer{mine: true})
-		assert.Zero(t, w.told)
+		assert.Zero(t, w.told.Load())
 		w.Drop(l)
 	})
 }
@@ -164,21 +165,23 @@ func TestFailedRenewalIsRepeatedAtTheNextTick(t *testing.T) {
 func TestLeaseEndsAtItsDeadline(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, w *world) {
 		l := w.keep()
+		w.Renewer.mu.Lock()
 		l.RenewedAt = l.RenewedAt.Add(-500 * time.Millisecond)
+		w.Renewer.mu.Unlock()
 		time.Sleep(11500*time.Millisecond - margin(l.Duration) - time.Millisecond)
 		synctest.Wait()
-		assert.Zero(t, w.told)
+		assert.Zero(t, w.told.Load())
 		time.Sleep(time.Millisecond)
 		synctest.Wait()
-		assert.EqualValues(t, 1, w.told)
-		assert.Equal(t, 1, w.lost)
+		assert.EqualValues(t, 1, w.told.Load())
+		assert.EqualValues(t, 1, w.lost.Load())
 		for len(w.sent) > 0 { // those that hang come back when it is over
 			<-w.sent
 			w.reply(answer{mine: true})
 		}
-		assert.Zero(t, w.renewed, "nothing revives it")
+		assert.Zero(t, w.renewed.Load(), "nothing revives it")
 		time.Sleep(time.Minute)
-		assert.EqualValues(t, 1, w.told, "told once")
+		assert.EqualValues(t, 1, w.told.Load(), "told once")
 		assert.Empty(t, w.sent, "a lease that is lost is not renewed")
 		w.Drop(l)
 	})
@@ -189,8 +192,8 @@ func TestLeaseThatAnotherHasIsLostAtOnce(t *testing.T) {
 		l := w.keep()
 		<-w.sent
 		w.reply(answer{mine: false})
-		assert.EqualValues(t, 1, w.told)
-		assert.Equal(t, 1, w.lost)
+		assert.EqualValues(t, 1, w.told.Load())
+		assert.EqualValues(t, 1, w.lost.Load())
 		assert.True(t, w.FnReturned(l))
 		w.Drop(l)
 	})
@@ -203,11 +206,11 @@ func TestLeaseIsRenewedDuringTheCommit(t *testing.T) {
 		assert.False(t, w.FnReturned(l))
 		<-w.sent
 		w.reply(answer{mine: true})
-		assert.Equal(t, 1, w.renewed)
+		assert.EqualValues(t, 1, w.renewed.Load())
 		<-w.sent
 		w.reply(answer{mine: false}) // it met the outcome
-		assert.Zero(t, w.told)
-		assert.Zero(t, w.lost)
+		assert.Zero(t, w.told.Load())
+		assert.Zero(t, w.lost.Load())
 		w.Drop(l)
 	})
 }
@@ -221,7 +224,7 @@ func TestDroppedLeaseIsNotRenewed(t *testing.T) {
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		assert.Empty(t, w.sent)
-		assert.Zero(t, w.told)
+		assert.Zero(t, w.told.Load())
 		assert.Nil(t, w.timer, "no timer without leases")
 	})
 }
