@@ -70,7 +70,19 @@ func (w *worker) run(c *request) {
 	defer cancel()
 	c.called = time.Now()
 	value, err := safely(func() (charge, error) { return w.exec.Run(ctx, c.key, c.function.run, options(&c.ask, &c.report)...) })
-	c.finish(by, value, err, ctx.Err(), c.since())
+	c.finish(by, value, err, over(ctx), c.since())
+}
+
+// early is how long before its deadline a context counts as over for a timeout of the client, whose own timer
+// may fire first.
+const early = 50 * time.Millisecond
+
+// over is the error of a context that is over, or is about to be.
+func over(ctx context.Context) error {
+	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= early {
+		return context.DeadlineExceeded
+	}
+	return ctx.Err()
 }
 
 // during is the context of calls that are known to begin.

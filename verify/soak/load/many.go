@@ -36,6 +36,6 @@ func (w *worker) many(numbers []int, r *rand.Rand) {
 		took = min(took, c.since())
 	}
 	for i, c := range requests {
-		c.finish(by, outcomes[i].Value, outcomes[i].Err, ctx.Err(), took)
+		c.finish(by, outcomes[i].Value, outcomes[i].Err, over(ctx), took)
 	}
 }
