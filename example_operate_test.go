@@ -19,7 +19,7 @@ func ExampleWithNoWait() {
 	ctx := context.Background()
 
 	_, _ = jobs.Run(ctx, "job-1", func(context.Context) (string, error) {
-		// Meanwhile, somebody else; here with a context that is not fn's.
+		// Meanwhile, another caller; here with a context that is not fn's.
 		_, err := jobs.Run(ctx, "job-1", func(context.Context) (string, error) { return "", nil }, idempotent.WithNoWait())
 		busy, ok := errors.AsType[*idempotent.InProgressError](err)
 		fmt.Println(ok, busy.RetryAfter > 0, busy.RetryAfter <= 10*time.Second)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/idempotent-go/idempotent"
+	"github.com/idempotent-go/idempotent/internal/errtree"
 )
 
 // An execution is one run of a handler for a taken event.
@@ -105,17 +106,7 @@ func (x *execution) attempt(ctx context.Context, attempt int) (Outcome, error) {
 // recorded returns the error that the executor records as final. It has the text of the handler's error without its
 // type, because a type (context.DeadlineExceeded) could make it one that is not recorded.
 func (x *execution) recorded() error {
-	return errors.New(string(x.cause) + ": " + cut(errorText(x.err)))
-}
-
-// errorText returns the text of an error, also of one whose method panics.
-func errorText(err error) (text string) {
-	defer func() {
-		if recover() != nil {
-			text = fmt.Sprintf("a %T whose Error method panics", err)
-		}
-	}()
-	return err.Error()
+	return errors.New(string(x.cause) + ": " + cut(errtree.Text(x.err)))
 }
 
 // call calls the handler. A panic is an error whose effect is unknown: one event must not end the process for all others.
@@ -163,11 +154,11 @@ func (x *execution) own() Settlement {
 	case x.err == nil:
 		return x.succeeded(s, x.outcome)
 	case x.cause == CausePermanent, x.cause == CauseAttempts:
-		s = s.as(Dead, x.cause, errorText(x.err))
+		s = s.as(Dead, x.cause, errtree.Text(x.err))
 	case x.route.refuse && !idempotent.IsRetryable(x.err):
-		s = s.as(Dead, CauseInterrupted, "the effect is unknown: "+errorText(x.err))
+		s = s.as(Dead, CauseInterrupted, "the effect is unknown: "+errtree.Text(x.err))
 	default:
-		s = s.as(Retrying, x.cause, errorText(x.err))
+		s = s.as(Retrying, x.cause, errtree.Text(x.err))
 		s.After = max(retryAfter(x.err), 0)
 		if s.After == 0 {
 			s.After = x.route.backoff.after(tries)

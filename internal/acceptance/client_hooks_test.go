@@ -15,7 +15,7 @@ import (
 	"github.com/idempotent-go/idempotent"
 )
 
-// A hook of the client that panics is an error of the command, of which nobody knows whether it was
+// A hook of the client that panics is an error of the command, of which it is not known whether it was
 // executed. It costs neither an outcome nor the process.
 func TestClientHookPanics(t *testing.T) {
 	panics := func() { panic("in a hook") }
@@ -119,7 +119,7 @@ func TestClientHookPanics(t *testing.T) {
 			assert.True(w, hook.done.Load())
 		})
 	})
-	for name, do := range map[string]func(){"while somebody waits": panics, "while somebody waits, and exits": runtime.Goexit} {
+	for name, do := range map[string]func(){"while a caller waits": panics, "while a caller waits, and exits": runtime.Goexit} {
 		t.Run(name, func(t *testing.T) {
 			inFakeTime(t, func(w *world) {
 				owner, other := w.executor(), w.executor()

@@ -35,7 +35,7 @@ func TestClusterSlots(t *testing.T) {
 type crowd struct {
 	w              clusterWorld
 	owner, other   *executor
-	p              *provider // of those who should not run anything
+	p              *provider // of the fns that must not run
 	first, waiting []*call
 	answers        []chan string
 }
@@ -154,7 +154,7 @@ func neverLearning(test func(clusterWorld)) func(clusterWorld) {
 	}
 }
 
-// The old master says that the new one has the slot, and the new one that the old one has it. Nobody
+// The old master says that the new one has the slot, and the new one that the old one has it. No call
 // hurries to and fro between them, and all goes on when they agree.
 func mastersDisagree(w clusterWorld) {
 	c := w.crowd(1)

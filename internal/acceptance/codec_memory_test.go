@@ -82,7 +82,7 @@ func TestJoinedCallerDoesNotSeeWhatTheFirstDoesWithItsValue(t *testing.T) {
 	})
 }
 
-// Those who joined share what one of them decoded, where assignment copies all of a T.
+// Joined callers share what one of them decoded, where assignment copies all of a T.
 func TestJoinedCallersDecodeOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		texts, n := countDecodings(idempotent.Msgpack[string]())

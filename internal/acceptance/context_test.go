@@ -14,7 +14,7 @@ import (
 	"github.com/idempotent-go/idempotent"
 )
 
-// The caller's context ends while the claim is under way: fn does not begin, and the key is free.
+// The caller's context ends while the claim is in flight: fn does not begin, and the key is free.
 func TestContextEndsClaim(t *testing.T) {
 	everywhere(t, func(w *world) {
 		x, other := w.executor(idempotent.WithInterrupted(idempotent.Refuse)), w.executor()

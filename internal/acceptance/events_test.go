@@ -165,7 +165,7 @@ func TestForgetAndResolveSayWhoAsked(t *testing.T) {
 		require.Len(w, forgotten, 2)
 		assert.Equal(w, "alice", resolved[0].Actor)
 		require.ErrorIs(w, resolved[0].Err, idempotent.ErrNotFound)
-		assert.Equal(w, "host-a:1", resolved[1].Actor, "the process, unless the context names somebody")
+		assert.Equal(w, "host-a:1", resolved[1].Actor, "the process, unless the context names another actor")
 		require.NoError(w, resolved[1].Err)
 		assert.Equal(w, "alice", forgotten[0].Actor)
 		assert.Equal(w, "order-1", forgotten[0].Key)

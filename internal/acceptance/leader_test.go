@@ -44,7 +44,7 @@ func (d *dropper) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	}
 }
 
-// A leader whose goroutine ends in somebody else's code, under a server that recovers say, leaves the
+// A leader whose goroutine ends in another package's code, under a server that recovers say, leaves the
 // key to others.
 func TestLeaderEndsOutsideOfFn(t *testing.T) {
 	fn := func(context.Context) (string, error) { return "v", nil }
@@ -66,7 +66,7 @@ func TestLeaderEndsOutsideOfFn(t *testing.T) {
 						runtime.Goexit()
 					}
 				})))
-				if kind != idempotent.EventClaimed { // there is somebody to wait for
+				if kind != idempotent.EventClaimed { // there is an owner to wait for
 					go w.executor().Run(w.Context(), "k", func(context.Context) (string, error) {
 						time.Sleep(time.Second)
 						return "v", nil
@@ -113,7 +113,7 @@ func (h *neverClaims) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	}
 }
 
-// A follower that comes to lead while Redis hangs still leaves when it has enough.
+// A follower that comes to lead while Redis hangs still leaves when its context or its wait timeout ends.
 func TestElectedWhileRedisHangs(t *testing.T) {
 	const patience = 2 * time.Second
 	for name, limit := range map[string]func(context.Context) (context.Context, context.CancelFunc, []idempotent.RunOption){

@@ -47,7 +47,7 @@ func (w *world) hears(x *cachingExecutor, key string) {
 	require.Eventually(w, gone, time.Minute, time.Millisecond)
 }
 
-// Redis lost the record, an operator settles the key by hand: those who know the old outcome
+// Redis lost the record, an operator settles the key by hand: caches with the old outcome
 // are told.
 func TestReplayCacheOfResolvedKeys(t *testing.T) {
 	everywhere(t, func(w *world) {

@@ -153,7 +153,7 @@ func (*claims) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Process
 	return next
 }
 
-// The client may have sent the first claim twice, and one of the two may still be under way.
+// The client may have sent the first claim twice, and one of the two may still be in flight.
 func TestEachClaimHasItsOwnToken(t *testing.T) {
 	everywhere(t, func(w *world) {
 		owner, other := w.executor(idempotent.WithShouldIgnoreError(idempotent.IsRetryable)), w.executor()
